@@ -1,0 +1,18 @@
+"""Floor 8: one module per command. This index is static text, so that ``--help`` imports nothing heavy.
+
+A command module has ``prepare(parser)``, which adds its arguments, and ``run(args) -> int``, which does the work, prints
+the result to stdout and returns the exit code. Errors are raised (DistsimError); :func:`main` prints them to stderr.
+"""
+
+from __future__ import annotations
+
+#: command -> one-line help, in the order of ``distsim --help``
+COMMANDS = {
+    "run": "replay a trace on a simulated cluster: step time, what it is made of, what limits it",
+    "demo": "the same on a shipped Llama trace, in one word",
+    "trace": "summarise a trace and list its defects",
+    "convert": "convert a trace between all formats",
+    "topo": "size, bisection, diameter and links of a topology, and a drawing of it",
+    "collective": "time one collective on a topology",
+    "validate": "check distsim against reference results",
+}

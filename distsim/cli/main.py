@@ -1,0 +1,59 @@
+"""The command line's entry: finds the command, runs it, turns refusals into one clear message and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from distsim.cli import COMMANDS
+from distsim.errors import DistsimError
+
+_DESCRIPTION = """distsim: discrete-event simulation of distributed ML training.
+
+  distsim demo                                   a Llama training step on a fat tree, now
+  distsim run TRACE --topo fat_tree              your trace: .json, .et (prefix, folder, tar) or .parquet
+  distsim collective all_reduce --size 64MiB --ranks 64 --topo ring --algorithm ring
+  distsim topo fat_tree:k=8 --draw fat_tree.svg
+"""
+
+
+def parser_for(argv: list[str]) -> argparse.ArgumentParser:
+    """The parser; only the module of the command that argv names is imported."""
+    from distsim import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="distsim", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"distsim {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+        if name == chosen:
+            module = importlib.import_module(f"distsim.cli.{name}")
+            sub.description = module.__doc__
+            module.prepare(sub)
+            sub.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Exit codes: 0 ok, 1 a fault in the simulated input, 2 usage, 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser_for(argv).parse_args(argv)
+    try:
+        return int(args.run(args) or 0)
+    except DistsimError as error:
+        print(f"distsim: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("distsim: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output has gone (| head): not an error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,63 @@
+"""One source, two speeds: a kernel runs as plain Python on lists, or compiled by numba on arrays when the job is large.
+
+A first small run must not wait for a compiler (loading numba alone costs about 0.5 s), while a large one must not crawl:
+the caller says how much work there is, and :meth:`Kernel.for_work` picks. A kernel is a module-level function over flat
+sequences and integers that writes into them in place; it calls no numpy function, so that lists and arrays do alike, and
+it guards where Python and machine integers differ: only non-negative operands for ``//`` and ``%``, values below 2^62.
+Kernels may call other kernels by their plain names: the compiled form sees the compiled callee.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import types
+from collections.abc import Callable
+from typing import Any
+
+#: Below this many elementary steps the interpreter is done before numba would be loaded (about 0.6 s against 1-2 us a step).
+COMPILE_ABOVE = 200_000
+
+
+class Kernel:
+    """A function in two forms. Calling it runs the interpreted form; ``compiled`` is made on first use and cached on disk."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.python = function
+        self._compiled: Callable[..., Any] | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        return self.python(*args)
+
+    @property
+    def compiled(self) -> Callable[..., Any]:
+        """The numba form (``cache=True``: later processes load it from disk)."""
+        if self._compiled is None:
+            import numba
+
+            # NOTE: numba resolves callees through the function's globals, where it would find Kernel objects; it is
+            # given a copy of the function whose globals hold their compiled forms.
+            scope = dict(self.python.__globals__)
+            for name in self.python.__code__.co_names:
+                if isinstance(scope.get(name), Kernel):
+                    scope[name] = scope[name].compiled
+            copy = types.FunctionType(self.python.__code__, scope, self.python.__name__, self.python.__defaults__)
+            copy.__qualname__, copy.__module__ = self.python.__qualname__, self.python.__module__
+            self._compiled = numba.njit(cache=True, nogil=True)(copy)
+        return self._compiled
+
+    def for_work(self, steps: int) -> tuple[Callable[..., Any], bool]:
+        """(function, is_compiled) for a job of about ``steps`` elementary steps.
+
+        ``DISTSIM_KERNELS=python|compiled`` overrules (tests of law 5 run both).
+        """
+        choice = os.environ.get("DISTSIM_KERNELS", "")
+        if choice == "compiled" or (choice != "python" and steps > COMPILE_ABOVE):
+            return self.compiled, True
+        return self.python, False
+
+
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """Decorator: see :class:`Kernel`."""
+    return Kernel(function)

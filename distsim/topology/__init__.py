@@ -1,0 +1,1 @@
+"""Floor 0: topologies, named nodes and directed links."""
