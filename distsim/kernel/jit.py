@@ -20,15 +20,38 @@ COMPILE_ABOVE = 200_000
 
 
 class Kernel:
-    """A function in two forms. Calling it runs the interpreted form; ``compiled`` is made on first use and cached on disk."""
+    """A function in two forms, ``interpreted`` and ``compiled``; calling it runs the interpreted one.
+
+    Either form sees the same form of the kernels that it calls.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
-        self.python = function
+        self._source = function
+        self._interpreted: Callable[..., Any] | None = None
         self._compiled: Callable[..., Any] | None = None
 
     def __call__(self, *args: Any) -> Any:
-        return self.python(*args)
+        return self.interpreted(*args)
+
+    def _with(self, form: str) -> Any:
+        """A copy of the source whose globals hold that form of its callees instead of Kernel objects."""
+        function: Any = self._source
+        scope = dict(function.__globals__)
+        for name in function.__code__.co_names:
+            callee = scope.get(name)
+            if isinstance(callee, Kernel) and callee is not self:
+                scope[name] = getattr(callee, form)
+        copy = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
+        copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
+        return copy
+
+    @property
+    def interpreted(self) -> Callable[..., Any]:
+        """The plain Python form; its callees are called without the detour over Kernel objects."""
+        if self._interpreted is None:
+            self._interpreted = self._with("interpreted")
+        return self._interpreted
 
     @property
     def compiled(self) -> Callable[..., Any]:
@@ -36,15 +59,7 @@ class Kernel:
         if self._compiled is None:
             import numba
 
-            # NOTE: numba resolves callees through the function's globals, where it would find Kernel objects; it is
-            # given a copy of the function whose globals hold their compiled forms.
-            scope = dict(self.python.__globals__)
-            for name in self.python.__code__.co_names:
-                if isinstance(scope.get(name), Kernel):
-                    scope[name] = scope[name].compiled
-            copy = types.FunctionType(self.python.__code__, scope, self.python.__name__, self.python.__defaults__)
-            copy.__qualname__, copy.__module__ = self.python.__qualname__, self.python.__module__
-            self._compiled = numba.njit(cache=True, nogil=True)(copy)
+            self._compiled = numba.njit(cache=True, nogil=True)(self._with("compiled"))
         return self._compiled
 
     def for_work(self, steps: int) -> tuple[Callable[..., Any], bool]:
@@ -55,7 +70,7 @@ class Kernel:
         choice = os.environ.get("DISTSIM_KERNELS", "")
         if choice == "compiled" or (choice != "python" and steps > COMPILE_ABOVE):
             return self.compiled, True
-        return self.python, False
+        return self.interpreted, False
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:
