@@ -1,0 +1,229 @@
+"""The executor: dependency counters, streams, meetings of communicating tasks. It knows no trace and no file.
+
+``submit`` may be called at any time: a replay hands over its whole graph at the start, a server adds tasks as it decides.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+import numpy as np
+
+from distsim.engine.communication import Communication
+from distsim.engine.stream import Stream
+from distsim.engine.task import Kind, Tasks
+from distsim.errors import DeadlockError
+from distsim.kernel.clock import Call, Clock
+from distsim.record import Recorder
+
+_TIMED, _COLLECTIVE, _SEND, _RECEIVE, _INSTANT = (int(k) for k in Kind)
+
+
+class Executor:
+    """Runs tasks on streams.
+
+    States of a task: waiting (for dependencies) -> ready (for its stream) -> running -> done; recorded when done.
+    """
+
+    def __init__(self, clock: Clock, communication: Communication, recorder: Recorder) -> None:
+        self.clock = clock
+        self.recorder = recorder
+        self.unfinished = 0
+        self._communication = communication
+        communication.on_done(self._communicated)
+        self._streams: list[Stream] = []
+        self._stream_ids: dict[tuple[int, str], int] = {}
+        self._kind = bytearray()
+        self._stream = array("i")
+        self._waiting = array("i")
+        self._child_ptr = array("q", [0])
+        self._child = array("q")
+        self._elapsed = array("q", [0])  #: running total of durations: a run of tasks takes a difference of two
+        self._run_end = array("q")  #: last task of the run that starts here
+        self._calls: dict[int, Any] = {}
+        self._hooked: list[int] = []  # first tasks of the batches that have a hook, and (end, hook) of each
+        self._hooks: list[tuple[int, Callable[[int], None]]] = []
+        self._dirty: list[Stream] = []
+
+    def stream(self, device: int, name: str) -> int:
+        """Number of the stream of that name on a device, made on first use."""
+        number = self._stream_ids.get((device, name))
+        if number is None:
+            number = self._stream_ids[device, name] = len(self._streams)
+            self._streams.append(Stream(device, name))
+        return number
+
+    def submit(self, tasks: Tasks, on_done: Callable[[int], None] | None = None) -> int:
+        """Add a batch; its rows become tasks ``first, first + 1, ...`` where ``first`` is returned.
+
+        on_done: called with the task number at the end of every task of the batch; it may submit more.
+        """
+        first, n = len(self._kind), len(tasks)
+        degree = np.diff(tasks.dep_ptr)
+        self._kind.extend(tasks.kind.astype(np.uint8).tobytes())
+        self._stream.frombytes(tasks.stream.astype(np.intc).tobytes())
+        self._waiting.frombytes(degree.astype(np.intc).tobytes())
+        # children by parent, each parent's in row order
+        child = np.repeat(np.arange(n, dtype=np.int64), degree)
+        order = np.argsort(tasks.dep, kind="stable") if np.any(tasks.dep[1:] < tasks.dep[:-1]) else slice(None)
+        counts = np.bincount(tasks.dep, minlength=n).astype(np.int64)
+        offset = self._child_ptr[-1]
+        self._child_ptr.frombytes((np.cumsum(counts) + offset).tobytes())
+        self._child.frombytes((child[order] + first).tobytes())
+        self._elapsed.frombytes((np.cumsum(tasks.duration) + self._elapsed[-1]).astype(np.int64).tobytes())
+        self._run_end.frombytes((_runs(tasks, degree, counts, merge=on_done is None) + first).tobytes())
+        for row in np.flatnonzero(tasks.call >= 0).tolist():
+            self._calls[first + row] = tasks.calls[tasks.call[row]]
+        self.recorder.grow(n)
+        self.unfinished += n
+        if on_done is not None:
+            self._hooked.append(first)
+            self._hooks.append((first + n, on_done))
+        for row in np.flatnonzero(degree == 0).tolist():
+            self._release(first + row, -1)
+        return first
+
+    def check_finished(self) -> None:
+        """Raise DeadlockError if tasks wait although nothing can happen any more."""
+        if self.unfinished:
+            who = self._communication.blame()
+            raise DeadlockError(
+                f"{self.unfinished} tasks can never finish" + (": " + "; ".join(who[:4]) if who else ""),
+                where=f"at {self.clock.now} ps",
+                fix="" if len(who) <= 4 else f"{len(who) - 4} more are stuck in the same way.",
+            )
+
+    # --- releasing and starting -----------------------------------------------------------------------------------------
+
+    def _release(self, task: int, by: int) -> None:
+        """Its dependencies are done: queue it, or do it if it needs no stream. ``by``: the last dependency to end."""
+        now = self.clock.env.now
+        self.recorder.released(task, now, by)
+        kind = self._kind[task]
+        if kind == _INSTANT:
+            self.recorder.ran(task, task, now, now)
+            self._end(task)
+        elif kind == _RECEIVE:
+            self.recorder.started(task, now)
+            self._communication.receive(task, self._calls[task])
+        else:
+            stream = self._streams[self._stream[task]]
+            heappush(stream.ready, task)
+            if stream.first < 0 or task < stream.last:
+                self._touch(stream)
+
+    def _touch(self, stream: Stream) -> None:
+        """Let the stream choose at the end of this instant."""
+        if not self._dirty:
+            self.clock.settle(self._choose)
+        self._dirty.append(stream)
+
+    def _choose(self) -> None:
+        """End of an instant: every idle stream with ready tasks takes one; runs that must give way are cut."""
+        dirty, self._dirty = self._dirty, []
+        for stream in dirty:
+            if stream.first < 0:
+                if stream.ready:
+                    self._start(stream)
+            elif stream.ready and stream.ready[0] < stream.last and stream.first < stream.last:
+                self._cut(stream)
+
+    def _start(self, stream: Stream) -> None:
+        """The stream takes its first ready task, and with it the run that it begins."""
+        task = heappop(stream.ready)
+        now = self.clock.env.now
+        stream.first, stream.start = task, now
+        kind = self._kind[task]
+        if kind == _TIMED:
+            last = self._run_end[task]
+            if stream.ready and stream.ready[0] <= last:
+                last = stream.ready[0] - 1  # a ready task goes before the rest of the run
+            stream.last = last
+            self._schedule(stream, now)
+            return
+        stream.last = task
+        self.recorder.started(task, now)
+        if kind == _COLLECTIVE:
+            self._communication.enter(task, stream.device, self._calls[task])
+        else:
+            self._communication.send(task, self._calls[task])
+
+    def _schedule(self, stream: Stream, now: int) -> None:
+        """(Re)schedule the end of the stream's run."""
+        end = stream.start + self._elapsed[stream.last + 1] - self._elapsed[stream.first]
+        stream.call = self.clock.call_at(end, self._ran, stream)
+
+    def _cut(self, stream: Stream) -> None:
+        """A task that goes before the rest of the run is ready: end the run with the task that is running now."""
+        base = self._elapsed[stream.first] - stream.start
+        # the first task of the run that ends now or later
+        current = bisect_right(self._elapsed, self.clock.env.now - 1 + base, stream.first + 1, stream.last + 2) - 1
+        if current < stream.last:
+            stream.last = current
+            self._schedule(stream, self.clock.env.now)
+
+    # --- ending ---------------------------------------------------------------------------------------------------------
+
+    def _ran(self, call: Call) -> None:
+        """A run of timed tasks has ended."""
+        stream: Stream = call.subject
+        if stream.call is not call:
+            return  # the run was cut
+        self.recorder.ran(stream.first, stream.last, stream.start, self.clock.env.now)
+        self.unfinished -= stream.last - stream.first
+        last = stream.last
+        stream.first = stream.last = -1
+        self._touch(stream)
+        self._end(last)
+
+    def _communicated(self, tasks: list[int]) -> None:
+        """Communicating tasks have ended now."""
+        now = self.clock.env.now
+        for task in tasks:
+            self.recorder.ended(task, now)
+            number = self._stream[task]
+            if number >= 0 and self._kind[task] != _RECEIVE:
+                stream = self._streams[number]
+                stream.first = stream.last = -1
+                self._touch(stream)
+            self._end(task)
+
+    def _end(self, task: int) -> None:
+        """Release what waited for a task."""
+        self.unfinished -= 1
+        waiting, child = self._waiting, self._child
+        for i in range(self._child_ptr[task], self._child_ptr[task + 1]):
+            released = child[i]
+            waiting[released] -= 1
+            if waiting[released] == 0:
+                self._release(released, task)
+        if self._hooks:
+            i = bisect_right(self._hooked, task) - 1
+            if i >= 0 and task < self._hooks[i][0]:
+                self._hooks[i][1](task)
+
+
+def _runs(tasks: Tasks, degree: Any, children: Any, *, merge: bool) -> Any:
+    """Last row of the run that starts at each row: rows i, i+1 are of one run when i+1 waits for i alone, i releases i+1
+    alone, and both are timed tasks of one stream. Batches that are told of every end (merge False) have no runs."""
+    n = len(tasks)
+    if n == 0 or not merge:
+        return np.arange(n, dtype=np.int64)
+    joined = np.zeros(n, dtype=bool)  # row i goes on into row i + 1
+    if n > 1:
+        one = degree[1:] == 1
+        previous = np.full(n - 1, -1, dtype=np.int64)
+        previous[one] = tasks.dep[tasks.dep_ptr[1:-1][one]]
+        timed = tasks.kind == Kind.TIMED
+        joined[:-1] = (
+            one & (previous == np.arange(n - 1)) & (children[:-1] == 1) & timed[1:] & timed[:-1]
+            & (tasks.stream[1:] == tasks.stream[:-1])
+        )  # fmt: skip
+    ends = np.flatnonzero(~joined)
+    return ends[np.searchsorted(ends, np.arange(n))].astype(np.int64)
+
+

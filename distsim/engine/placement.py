@@ -1,0 +1,136 @@
+"""From a call to transfers between hosts: which algorithm, which schedule, on which hosts. Answers are remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsim.collectives.schedule import Collective, Schedule, schedule
+from distsim.engine.task import CollectiveCall, MessageCall
+from distsim.errors import ConfigError, UnknownNameError
+from distsim.network.model import Transfers
+from distsim.topology.graph import Topology
+
+#: algorithm of each operation where nothing is asked for: bandwidth-optimal rings for the reductions, direct exchange for
+#: all_to_all, trees for the rooted ones (what NCCL and MPI libraries do for large messages)
+DEFAULTS = {
+    "all_reduce": "ring", "all_gather": "ring", "reduce_scatter": "ring", "all_to_all": "direct", "broadcast": "binary_tree",
+    "reduce": "binary_tree", "gather": "direct", "scatter": "direct", "barrier": "recursive_doubling",
+}  # fmt: skip
+
+#: transfers kept in remembered schedules, all together (about 40 bytes each)
+_REMEMBER = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CollectiveOptions:
+    """How collectives are run.
+
+    Attributes:
+        algorithms: operation -> algorithm; what is not named takes DEFAULTS.
+        chunks: parts that follow one another through the algorithm (pipelining).
+        window: direct: peers in flight, 0 = all.
+        per_dim: hierarchical: algorithm of each dimension.
+        optimization: hierarchical: local_bw_aware | baseline.
+        endpoint_ps: added to every delivery.
+    """
+
+    algorithms: dict[str, str] = field(default_factory=dict)
+    chunks: int = 1
+    window: int = 0
+    per_dim: tuple[str, ...] = ()
+    optimization: str = "local_bw_aware"
+    endpoint_ps: int = 0
+
+    @classmethod
+    def parse(cls, text: str, **rest: object) -> CollectiveOptions:
+        """From ``ring``, or ``all_reduce=double_binary_tree,all_to_all=direct``; ``direct4`` is direct with window 4."""
+        algorithms: dict[str, str] = {}
+        window = 0
+        for part in filter(None, text.split(",")):
+            operation, _, name = part.rpartition("=")
+            if name.startswith("direct") and name[6:].isdigit():
+                window, name = int(name[6:]), "direct"
+            if operation and operation not in DEFAULTS:
+                raise UnknownNameError("collective operation", operation, DEFAULTS, where="--algorithm")
+            for known in [operation] if operation else DEFAULTS:
+                algorithms[known] = name
+        return cls(algorithms=algorithms, window=window, **rest)  # type: ignore[arg-type]
+
+
+class Placer:
+    """Makes transfers for a topology and a placement of devices on hosts."""
+
+    def __init__(self, topology: Topology, hosts: Sequence[int]) -> None:
+        self._topology = topology
+        self._hosts = np.asarray(hosts, dtype=np.int32)
+        self._schedules: dict[tuple[str, Collective], Schedule] = {}
+        self._transfers: dict[tuple[str, Collective, tuple[int, ...], int], Transfers] = {}
+        self._held = 0
+        self._message = lru_cache(maxsize=4096)(self._single)
+
+    def collective(self, call: CollectiveCall, options: CollectiveOptions) -> tuple[Transfers, str]:
+        """Transfers of a collective and the algorithm's name. Raises CollectiveError, ConfigError, UnknownNameError."""
+        algorithm = options.algorithms.get(call.operation) or DEFAULTS[call.operation]
+        dims, per_dim = self._dims(call, options, algorithm)
+        wanted = Collective(
+            call.operation, len(call.members), call.bytes, options.chunks, call.root, options.window, dims, per_dim,
+            options.optimization,
+        )  # fmt: skip
+        key = (algorithm, wanted, call.members, options.endpoint_ps)
+        found = self._transfers.get(key)
+        if found is None:
+            plan = self._schedules.get(key[:2])
+            if plan is None:
+                plan = schedule(algorithm, wanted)
+            found = place(plan, self._hosts[np.array(call.members)], options.endpoint_ps)
+            self._held += len(plan)
+            if self._held > _REMEMBER:
+                self._schedules.clear()
+                self._transfers.clear()
+                self._held = len(plan)
+            self._schedules[key[:2]] = plan
+            self._transfers[key] = found
+        return found, algorithm
+
+    def message(self, call: MessageCall) -> Transfers:
+        """One message."""
+        return self._message(int(self._hosts[call.src]), int(self._hosts[call.dst]), call.bytes)
+
+    @staticmethod
+    def _single(src: int, dst: int, size: int) -> Transfers:
+        return Transfers(
+            src=np.array([src], dtype=np.int32), dst=np.array([dst], dtype=np.int32), bytes=np.array([size], dtype=np.int64),
+            dep_ptr=np.zeros(2, dtype=np.int64), dep=np.zeros(0, dtype=np.int32), delay=np.zeros(1, dtype=np.int64),
+        )  # fmt: skip
+
+    def _dims(self, call: CollectiveCall, options: CollectiveOptions, algorithm: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """Dimensions of a hierarchical collective: those of the topology that the call involves."""
+        if algorithm != "hierarchical":
+            return (), ()
+        sizes = tuple(d.size for d in self._topology.dimensions)
+        total = int(np.prod(sizes)) if sizes else 0
+        if total != len(call.members):
+            raise ConfigError(
+                f"a hierarchical {call.operation} of {len(call.members)} ranks on {self._topology.spec}",
+                expected="a topology of several dimensions whose sizes multiply to the group's, such as nd:...",
+                fix="Take another --algorithm for this operation.",
+            )
+        per_dim = options.per_dim or tuple(
+            {"switch": "ring", "fully_connected": "direct"}.get(d.kind, "ring") for d in self._topology.dimensions
+        )
+        return sizes, per_dim
+
+
+def place(plan: Schedule, hosts: NDArray[np.int32], endpoint_ps: int = 0) -> Transfers:
+    """Put member m of a schedule on ``hosts[m]``. Every delivery takes ``endpoint_ps`` more, joins excepted."""
+    delay = np.zeros(len(plan), dtype=np.int64)
+    if endpoint_ps:
+        delay[(plan.src != plan.dst) | (plan.bytes != 0)] = endpoint_ps
+    return Transfers(
+        src=hosts[plan.src], dst=hosts[plan.dst], bytes=plan.bytes, dep_ptr=plan.dep_ptr, dep=plan.dep, delay=delay
+    )

@@ -1,0 +1,105 @@
+"""The control plane's clock: a thin face over :class:`simpy.Environment` in integer picoseconds.
+
+Callbacks, not processes: a task costs one event. Order within an instant is fixed by named priorities and, within one, by
+insertion: first what the data plane has finished, then timed callbacks, then the settling of the instant, in which
+decisions are taken that need to see all that has happened (which task a stream takes next). A decision therefore never
+depends on the order in which simultaneous events were inserted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import simpy
+
+DELIVERY, TIMER, SETTLE = 0, 1, 2  #: priorities within an instant, first to last
+
+
+class Plane(Protocol):
+    """A data plane that the clock runs between its own events: any NetworkModel, seen through its owner."""
+
+    def next_event(self) -> int:
+        """A lower bound on the time of the next thing inside; larger than any time when idle."""
+        ...
+
+    def advance(self, limit: int) -> tuple[int, Callable[[Any], None]] | None:
+        """Run to the first instant <= limit with something to tell: (that instant, callback to run there), else None."""
+        ...
+
+
+class Call(simpy.Event):
+    """A scheduled callback: called once, with itself. ``subject`` is for the callback's use. May be scheduled again after."""
+
+    __slots__ = ("subject",)
+
+    def __init__(self, env: simpy.Environment, callback: Callable[[Any], None], subject: Any = None) -> None:
+        # NOTE: simpy.Event.__init__ and succeed() by hand: this is the hot path of every task
+        self.env = env
+        self.callbacks = [callback]
+        self._value = None
+        self._ok = True
+        self._defused = False
+        self.subject = subject
+
+
+class Clock:
+    """Now, and what happens when. The clock runs dry when neither plane has anything left to do."""
+
+    def __init__(self) -> None:
+        self.env = simpy.Environment(0)
+        self.events = 0  #: control-plane events so far
+        self._planes: list[Plane] = []
+        self._settling: list[Callable[[], None]] = []
+
+    @property
+    def now(self) -> int:
+        """Picoseconds since the start."""
+        return int(self.env.now)
+
+    def attach(self, plane: Plane) -> None:
+        """Let a data plane run on this clock."""
+        self._planes.append(plane)
+
+    def call_at(self, time: int, callback: Callable[[Any], None], subject: Any = None) -> Call:
+        """Call ``callback(call)`` at a time not before now."""
+        call = Call(self.env, callback, subject)
+        self.env.schedule(call, TIMER, time - self.env.now)
+        return call
+
+    def settle(self, decide: Callable[[], None]) -> None:
+        """Call ``decide`` once at the end of this instant (and again, if what it starts ends in this instant too)."""
+        if not self._settling:
+            self.env.schedule(Call(self.env, self._settle), SETTLE, 0)
+        if decide not in self._settling:
+            self._settling.append(decide)
+
+    def _settle(self, _: Any) -> None:
+        deciding, self._settling = self._settling, []
+        for decide in deciding:
+            decide()
+
+    def run(self, until: int | None = None, watch: Callable[[int], None] | None = None, every: int = 20_000) -> None:
+        """Run until both planes are idle, or to ``until`` (events at that instant included).
+
+        watch: told the time after every ``every`` control events (progress).
+        """
+        env, planes = self.env, self._planes
+        end = 1 << 62 if until is None else until
+        while True:
+            head = env.peek()
+            limit = min(head, end)
+            for plane in planes:
+                if plane.next_event() <= limit:
+                    found = plane.advance(int(limit))
+                    if found is not None:
+                        time, callback = found
+                        env.schedule(Call(env, callback), DELIVERY, time - env.now)
+                        limit = time
+            head = env.peek()
+            if head > end or head == float("inf"):
+                return
+            env.step()
+            self.events += 1
+            if watch is not None and self.events % every == 0:
+                watch(int(env.now))
