@@ -87,6 +87,13 @@ class Executor:
             self._release(first + row, -1)
         return first
 
+    def stream_names(self, first: int, count: int) -> tuple[Any, tuple[str, ...]]:
+        """(index per task, names) of the streams of tasks first .. first+count; tasks that hold none have an empty name."""
+        names = ("", *dict.fromkeys(s.name for s in self._streams))
+        number = {name: i for i, name in enumerate(names)}
+        of_stream = np.array([number[s.name] for s in self._streams] + [0], dtype=np.int32)
+        return of_stream[np.array(self._stream[first : first + count], dtype=np.int64)], names
+
     def check_finished(self) -> None:
         """Raise DeadlockError if tasks wait although nothing can happen any more."""
         if self.unfinished:

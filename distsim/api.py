@@ -1,0 +1,190 @@
+"""The one place that knows every floor: a run specification becomes a simulation and a Result.
+
+>>> from distsim import simulate
+>>> result = simulate("traces/llama3_8b_tp8_dp8.json", topology="fat_tree")   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from distsim import __version__, registry
+from distsim.engine.communication import Communication
+from distsim.engine.executor import Executor
+from distsim.engine.placement import CollectiveOptions, Placer
+from distsim.errors import ConfigError, TopologyError
+from distsim.kernel.clock import Clock
+from distsim.record import Recorder
+from distsim.result import LinkTable, Result, SpanTable
+from distsim.topology.graph import Topology
+from distsim.topology.spec import build
+from distsim.trace.graph import CollectiveType, NodeType, TaskGraph
+from distsim.trace.read import read_trace
+from distsim.units import parse_bandwidth, parse_flops, parse_time
+from distsim.workload.replay import CostProvider, Replay
+
+Progress = Callable[[float | None, str], None]  #: (fraction done or None, what is going on)
+
+
+class RunSpec(BaseModel):
+    """Everything that decides a replay. Field names are the command line's options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trace: str = Field(description="file, folder, tar or prefix of the trace")
+    topo: str = Field("fat_tree", description="topology: name:key=value,... or a YAML file")
+    network: str = Field("chunk", description="network level: analytic (no contention), chunk (FIFO links), ideal")
+    algorithm: str = Field("", description="collective algorithm: NAME, or operation=NAME,operation=NAME")
+    splits: int = Field(1, ge=1, description="chunks per collective, pipelined through the algorithm")
+    optimization: Literal["local_bw_aware", "baseline"] = Field(
+        "local_bw_aware", description="hierarchical all_reduce: scatter, reduce, gather, or a full one per dimension"
+    )
+    endpoint_delay: str = Field("0ns", description="added to every delivery")
+    compute: Literal["recorded", "roofline"] = Field("recorded", description="where compute durations come from")
+    peak: str | None = Field(None, description="roofline: peak rate of a device, such as 989TFLOPS")
+    memory_bandwidth: str | None = Field(None, description="roofline: memory bandwidth of a device, such as 3.35TB/s")
+    groups: str | None = Field(None, description="communicator groups, JSON {id: [ranks]}")
+    strict: bool = Field(False, description="refuse traces with repairable defects")
+    repair: bool = Field(False, description="drop dangling dependencies")
+
+
+def simulate(
+    trace: str | os.PathLike[str] | TaskGraph | RunSpec, topology: str | Topology | None = None, *,
+    progress: Progress | None = None, **options: Any,
+) -> Result:  # fmt: skip
+    """Replay a trace on a topology.
+
+    Args:
+        trace: a path, a TaskGraph, or a complete RunSpec.
+        topology: a specification such as ``"fat_tree:k=8"``, or a Topology.
+        progress: told what is going on, now and then.
+        options: further fields of RunSpec.
+
+    Raises:
+        ConfigError: an unusable option or topology. TraceError, CollectiveError: a faulty trace. DeadlockError: ranks that
+            wait for each other for ever.
+    """
+    if isinstance(trace, RunSpec):
+        spec = trace
+    else:
+        source = trace.source if isinstance(trace, TaskGraph) else os.fspath(trace)
+        named = {} if topology is None or isinstance(topology, Topology) else {"topo": topology}
+        spec = RunSpec(trace=source, **named, **options)
+    say = progress or (lambda fraction, what: None)
+    if isinstance(trace, TaskGraph):
+        graph = trace
+    else:
+        say(None, f"reading {spec.trace}")
+        graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair)
+    network = topology if isinstance(topology, Topology) else build(spec.topo, graph.ranks)
+    if network.hosts < graph.ranks:
+        raise TopologyError(
+            f"{network.spec} has {network.hosts} hosts for {graph.ranks} ranks", fix="Make it larger, or leave its size out."
+        )
+    return replay(graph, network, spec, say)
+
+
+def cost_provider(spec: RunSpec) -> CostProvider:
+    """The compute-duration provider that a specification asks for. Raises ConfigError."""
+    if spec.compute == "recorded":
+        if spec.peak or spec.memory_bandwidth:
+            raise ConfigError("--peak and --memory-bandwidth have no effect on recorded durations", fix="Add --compute roofline.")
+        return registry.lookup("cost", "recorded")()  # type: ignore[no-any-return]
+    if not spec.peak or not spec.memory_bandwidth:
+        raise ConfigError(
+            "--compute roofline needs the device", expected="--peak and --memory-bandwidth",
+            fix="For example, an H100 SXM in BF16: --peak 989TFLOPS --memory-bandwidth 3.35TB/s.",
+        )  # fmt: skip
+    return registry.lookup("cost", "roofline")(parse_flops(spec.peak), parse_bandwidth(spec.memory_bandwidth))  # type: ignore[no-any-return]
+
+
+def collective_options(spec: RunSpec) -> CollectiveOptions:
+    """How a specification wants its collectives."""
+    return CollectiveOptions.parse(
+        spec.algorithm, chunks=spec.splits, optimization=spec.optimization, endpoint_ps=parse_time(spec.endpoint_delay)
+    )
+
+
+def replay(graph: TaskGraph, topology: Topology, spec: RunSpec, progress: Progress, hosts: Sequence[int] | None = None) -> Result:
+    """Run a trace that has been read on a topology that has been built. ``hosts``: host of each rank (default: in order)."""
+    clock, recorder = Clock(), Recorder()
+    network = registry.lookup("network", spec.network, where="--network")(topology)
+    placer = Placer(topology, range(graph.ranks) if hosts is None else hosts)
+    executor = Executor(clock, Communication(clock, network, placer, collective_options(spec), recorder), recorder)
+    workload = Replay(graph, cost_provider(spec))
+    progress(None, "preparing")
+    workload.start(executor)
+    total = executor.unfinished
+
+    def watch(now: int) -> None:
+        progress(1 - executor.unfinished / total if total else 1.0, "simulating")
+
+    clock.run(watch=watch)
+    executor.check_finished()
+    usage = network.usage()
+    recorded = recorder.spans(workload.durations)
+    finish = np.zeros(graph.ranks, dtype=np.int64)
+    filled = np.diff(workload.rank_start) > 0
+    if filled.any():
+        finish[filled] = np.maximum.reduceat(recorded.end, workload.rank_start[:-1][filled])
+    return Result(
+        makespan=int(finish.max(initial=0)), finish=finish, ranks=graph.ranks, topology=topology,
+        links=LinkTable(usage.bytes, usage.busy), collectives=tuple(recorder.collectives),
+        spec=spec.model_dump() | {"topo": topology.spec}, provenance=provenance(spec.trace, topology, spec.network),
+        counts={"nodes": total, "events": clock.events, "collectives": len(recorder.collectives)},
+        warnings=graph.defects, make_spans=lambda: span_table(graph, workload, recorded, executor),
+    )  # fmt: skip
+
+
+def provenance(source: str, topology: Topology, level: str) -> dict[str, Any]:
+    """What made a result: version, inputs by hash, what was inferred."""
+    inputs = {}
+    for path in (source, topology.name):
+        if path and Path(path).is_file():
+            inputs[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return {"distsim": __version__, "inputs": inputs, "network": level, "seed": None, "inferred": list(topology.inferred)}
+
+
+_KINDS = ("none", "compute", "host", "memory", "send", "recv", *(t.name.lower() for t in CollectiveType))
+
+
+def span_columns(graph: TaskGraph, rows: Callable[[int], np.ndarray[Any, Any]]) -> dict[str, Any]:
+    """The columns of a SpanTable that the trace itself tells; ``rows(rank)``: the program's rows in task order."""
+    of_type = np.zeros(8, dtype=np.int8)
+    of_type[[NodeType.MEM_LOAD, NodeType.MEM_STORE]] = 3
+    of_type[NodeType.COMM_SEND], of_type[NodeType.COMM_RECV] = 4, 5
+    made: dict[int, tuple[Any, ...]] = {}
+    parts: list[tuple[Any, ...]] = []
+    for rank in range(graph.ranks):
+        number = int(graph.rank_program[rank])
+        if number not in made:
+            program, order = graph.programs[number], rows(rank)
+            kind = of_type[program.type]
+            kind[program.type == NodeType.COMP] = 1
+            kind[(program.type == NodeType.COMP) & program.cpu] = 2
+            coll = program.type == NodeType.COMM_COLL
+            kind[coll] = 6 + program.collective[coll]
+            size = np.where(coll | (kind == 4) | (kind == 5), np.maximum(program.bytes, 0), 0)
+            made[number] = (program.id[order], kind[order], program.group[order], program.name[order], size[order])
+        parts.append((np.full(len(made[number][0]), rank, dtype=np.int32), *made[number]))
+    columns = [np.concatenate(column) if parts else np.zeros(0, dtype=np.int64) for column in zip(*parts, strict=True)]
+    names = ("rank", "node", "kind", "group", "name", "bytes")
+    return dict(zip(names, columns, strict=True)) | {
+        "kinds": _KINDS, "groups": tuple(g.name for g in graph.groups), "names": graph.names,
+    }  # fmt: skip
+
+
+def span_table(graph: TaskGraph, workload: Replay, recorded: Any, executor: Executor) -> SpanTable:
+    """The span table of a native replay."""
+    stream, streams = executor.stream_names(workload.first_task, len(recorded.start))
+    return SpanTable(
+        **span_columns(graph, workload.rows), stream=stream, streams=streams, ready=recorded.ready, start=recorded.start,
+        end=recorded.end, released_by=recorded.released_by,
+    )  # fmt: skip

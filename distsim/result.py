@@ -1,0 +1,93 @@
+"""A finished run: columns of what happened, with the specification and provenance that made it. Immutable.
+
+Times are integer picoseconds from the start of the run, sizes bytes. Presentation (text, Parquet, timeline) is in
+:mod:`distsim.report`, findings (breakdown, critical path) in :mod:`distsim.analysis`; both only read this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsim.record import CollectiveRow
+from distsim.topology.graph import Topology
+
+#: version of the columns below and of the files written from them
+SCHEMA = 1
+
+#: kinds of spans that are computation; every other kind that takes time is communication, except ``memory`` and ``none``
+COMPUTE = ("compute", "host")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpanTable:
+    """One row per task that was run, ordered by rank, then program order.
+
+    ``kind``, ``stream``, ``group`` and ``name`` are indices into the tuples of the same name in the plural; group -1 is
+    "all ranks". Kinds: compute, host, memory, send, recv, none (metadata) and the collective operations.
+    """
+
+    rank: NDArray[np.int32]
+    node: NDArray[np.int64]  #: node id as in the trace
+    kind: NDArray[np.int8]
+    stream: NDArray[np.int32]
+    group: NDArray[np.int32]
+    name: NDArray[np.int32]
+    bytes: NDArray[np.int64]  #: communication bytes, 0 for the rest
+    ready: NDArray[np.int64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    released_by: NDArray[np.int64]  #: row of this table whose end released the task; -1 for none
+    kinds: tuple[str, ...]
+    streams: tuple[str, ...]
+    groups: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rank)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinkTable:
+    """Use of every directed link of the topology."""
+
+    bytes: NDArray[np.int64]
+    busy: NDArray[np.int64]  #: ps spent sending
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run gave."""
+
+    makespan: int  #: ps
+    finish: NDArray[np.int64]  #: ps, per rank
+    ranks: int
+    topology: Topology
+    links: LinkTable
+    collectives: tuple[CollectiveRow, ...]
+    spec: Mapping[str, Any]  #: the complete run specification, JSON-ready
+    provenance: Mapping[str, Any]  #: version, input hashes, network level, seed, what was inferred
+    counts: Mapping[str, int]  #: nodes, events, transfers ...
+    warnings: tuple[str, ...] = ()  #: everything that was ignored, repaired or guessed
+    profile_figures: Mapping[str, Any] = field(default_factory=dict)  #: what a profile reports besides, by its tool's names
+    make_spans: Callable[[], SpanTable] = field(default=lambda: _empty(), repr=False)  #: builds the span table on demand
+
+    def spans(self) -> SpanTable:
+        """The span table; built on first use."""
+        found = self.__dict__.get("_spans")
+        if found is None:
+            found = self.make_spans()
+            self.__dict__["_spans"] = found
+        return found
+
+
+def _empty() -> SpanTable:
+    none = np.zeros(0, dtype=np.int64)
+    return SpanTable(
+        none.astype(np.int32), none, none.astype(np.int8), none.astype(np.int32), none.astype(np.int32), none.astype(np.int32),
+        none, none, none, none, none, (), (), (), (),
+    )  # fmt: skip
