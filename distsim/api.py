@@ -6,29 +6,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from distsim import __version__, registry
+from distsim import registry
 from distsim.engine.communication import Communication
 from distsim.engine.executor import Executor
 from distsim.engine.placement import CollectiveOptions, Placer
 from distsim.errors import ConfigError, TopologyError
 from distsim.kernel.clock import Clock
+from distsim.provenance import provenance
 from distsim.record import Recorder
-from distsim.result import LinkTable, Result, SpanTable
+from distsim.result import LinkTable, Result
 from distsim.topology.graph import Topology
 from distsim.topology.spec import build
-from distsim.trace.graph import CollectiveType, NodeType, TaskGraph
+from distsim.trace.graph import TaskGraph
 from distsim.trace.read import read_trace
 from distsim.units import parse_bandwidth, parse_flops, parse_time
 from distsim.workload.replay import CostProvider, Replay
+from distsim.workload.spans import span_table
 
 Progress = Callable[[float | None, str], None]  #: (fraction done or None, what is going on)
 
@@ -140,51 +140,4 @@ def replay(graph: TaskGraph, topology: Topology, spec: RunSpec, progress: Progre
         spec=spec.model_dump() | {"topo": topology.spec}, provenance=provenance(spec.trace, topology, spec.network),
         counts={"nodes": total, "events": clock.events, "collectives": len(recorder.collectives)},
         warnings=graph.defects, make_spans=lambda: span_table(graph, workload, recorded, executor),
-    )  # fmt: skip
-
-
-def provenance(source: str, topology: Topology, level: str) -> dict[str, Any]:
-    """What made a result: version, inputs by hash, what was inferred."""
-    inputs = {}
-    for path in (source, topology.name):
-        if path and Path(path).is_file():
-            inputs[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return {"distsim": __version__, "inputs": inputs, "network": level, "seed": None, "inferred": list(topology.inferred)}
-
-
-_KINDS = ("none", "compute", "host", "memory", "send", "recv", *(t.name.lower() for t in CollectiveType))
-
-
-def span_columns(graph: TaskGraph, rows: Callable[[int], np.ndarray[Any, Any]]) -> dict[str, Any]:
-    """The columns of a SpanTable that the trace itself tells; ``rows(rank)``: the program's rows in task order."""
-    of_type = np.zeros(8, dtype=np.int8)
-    of_type[[NodeType.MEM_LOAD, NodeType.MEM_STORE]] = 3
-    of_type[NodeType.COMM_SEND], of_type[NodeType.COMM_RECV] = 4, 5
-    made: dict[int, tuple[Any, ...]] = {}
-    parts: list[tuple[Any, ...]] = []
-    for rank in range(graph.ranks):
-        number = int(graph.rank_program[rank])
-        if number not in made:
-            program, order = graph.programs[number], rows(rank)
-            kind = of_type[program.type]
-            kind[program.type == NodeType.COMP] = 1
-            kind[(program.type == NodeType.COMP) & program.cpu] = 2
-            coll = program.type == NodeType.COMM_COLL
-            kind[coll] = 6 + program.collective[coll]
-            size = np.where(coll | (kind == 4) | (kind == 5), np.maximum(program.bytes, 0), 0)
-            made[number] = (program.id[order], kind[order], program.group[order], program.name[order], size[order])
-        parts.append((np.full(len(made[number][0]), rank, dtype=np.int32), *made[number]))
-    columns = [np.concatenate(column) if parts else np.zeros(0, dtype=np.int64) for column in zip(*parts, strict=True)]
-    names = ("rank", "node", "kind", "group", "name", "bytes")
-    return dict(zip(names, columns, strict=True)) | {
-        "kinds": _KINDS, "groups": tuple(g.name for g in graph.groups), "names": graph.names,
-    }  # fmt: skip
-
-
-def span_table(graph: TaskGraph, workload: Replay, recorded: Any, executor: Executor) -> SpanTable:
-    """The span table of a native replay."""
-    stream, streams = executor.stream_names(workload.first_task, len(recorded.start))
-    return SpanTable(
-        **span_columns(graph, workload.rows), stream=stream, streams=streams, ready=recorded.ready, start=recorded.start,
-        end=recorded.end, released_by=recorded.released_by,
     )  # fmt: skip

@@ -1,0 +1,266 @@
+"""``--profile astra``: a trace and ASTRA-sim's inputs (or a topology) in, a Result out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsim.errors import ConfigError, TopologyError, UnknownNameError
+from distsim.profiles.astra.blame import blame
+from distsim.profiles.astra.config import OPERATIONS, AstraConfig, Implementation, NetworkDim, read_network, read_system
+from distsim.profiles.astra.lower import Job, job_of_trace, link_count
+from distsim.profiles.astra.replay import AstraRun, simulate
+from distsim.provenance import provenance
+from distsim.record import CollectiveRow
+from distsim.result import LinkTable, Result, SpanTable
+from distsim.topology.graph import Topology
+from distsim.topology.spec import build
+from distsim.trace.check import check_ranks
+from distsim.trace.defect import refuse
+from distsim.trace.graph import CollectiveType, NodeType, TaskGraph
+from distsim.trace.read import read_trace
+from distsim.units import parse_bandwidth, parse_flops, parse_time
+from distsim.workload.spans import span_columns
+
+PS = 1000  #: picoseconds in ASTRA-sim's cycle, the nanosecond
+
+#: distsim's names of the algorithms, besides ASTRA-sim's own
+_NAMES = {"halving_doubling": "halvingDoubling", "double_binary_tree": "doubleBinaryTree"}
+_BACKENDS = {"analytic": False, "chunk": True, "unaware": False, "aware": True}
+
+
+def config_of_topology(topology: Topology, network: str) -> AstraConfig:
+    """The profile's defaults on a topology. Raises ConfigError for topologies that ASTRA-sim does not have."""
+    if not topology.dimensions:
+        raise ConfigError(
+            f"--profile astra cannot run on {topology.name}", expected="ring, switch, fully_connected or a composition nd:...",
+            fix="Leave --profile out to run on any topology.",
+        )  # fmt: skip
+    dims = tuple(NetworkDim(d.kind, d.size, d.bandwidth / 2**30, d.latency / PS) for d in topology.dimensions)
+    return AstraConfig(dims, backend(network))
+
+
+def backend(network: str) -> bool:
+    """True for the congestion-aware backend. ``chunk`` is the aware one, ``analytic`` the unaware one."""
+    if network not in _BACKENDS:
+        raise UnknownNameError("network level of the astra profile", network, _BACKENDS)
+    return _BACKENDS[network]
+
+
+def with_algorithms(config: AstraConfig, text: str) -> AstraConfig:
+    """``config`` with ``ring``, ``direct4``, ``ring+direct`` (one per dimension) or ``all_reduce=ring,all_to_all=direct``."""
+    implementations = dict(config.implementations)
+    for part in filter(None, text.split(",")):
+        operation, _, names = part.rpartition("=")
+        if operation and operation not in OPERATIONS:
+            raise UnknownNameError("collective operation of ASTRA-sim", operation, OPERATIONS, where="--algorithm")
+        parsed = [Implementation.parse(_NAMES.get(name, name), "--algorithm") for name in names.split("+")]
+        if len(parsed) == 1 and not parsed[0].flat:
+            parsed *= len(config.dims)
+        for known in [operation] if operation else OPERATIONS:
+            implementations[known] = tuple(parsed)
+    return replace(config, implementations=implementations)
+
+
+def simulate_trace(spec: Any, progress: Callable[[float | None, str], None] | None = None, **system: Any) -> Result:
+    """Replay under the profile on a topology of distsim.
+
+    Args:
+        spec: a RunSpec; its network level picks the backend, its splits, algorithm, endpoint_delay and roofline the system.
+        system: further fields of AstraConfig.
+    """
+    graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair)
+    topology = build(spec.topo, graph.ranks)
+    config = with_algorithms(config_of_topology(topology, spec.network), spec.algorithm)
+    config = replace(config, splits=spec.splits, **system)
+    endpoint = parse_time(spec.endpoint_delay)
+    if endpoint:
+        config = replace(config, endpoint_ns=endpoint // PS)
+    if spec.compute == "roofline":
+        if not spec.peak or not spec.memory_bandwidth:
+            raise ConfigError("--compute roofline needs the device", expected="--peak and --memory-bandwidth")
+        config = replace(
+            config, roofline=True, peak_tflops=parse_flops(spec.peak) / 1e12,
+            local_memory_gbps=parse_bandwidth(spec.memory_bandwidth) / 1e9,
+        )  # fmt: skip
+    return _simulate(graph, config, topology, spec.model_dump() | {"topo": topology.spec}, progress)
+
+
+def simulate_files(
+    workload: str, network: str, system: str, groups: str | None = None, level: str = "analytic",
+    progress: Callable[[float | None, str], None] | None = None,
+) -> Result:  # fmt: skip
+    """An ASTRA-sim experiment from its own files.
+
+    Args:
+        workload: prefix of ``PREFIX.<rank>.et`` (or any trace that distsim reads).
+        network: network YAML. system: system JSON. groups: communicator-group JSON.
+        level: ``analytic`` (congestion-unaware) or ``chunk`` (congestion-aware): the backend is not in the files, it is
+            which binary of ASTRA-sim one runs.
+    """
+    config = read_system(Path(system), AstraConfig(read_network(Path(network)), backend(level)))
+    graph = read_trace(workload, groups)
+    topology = build(_spec(config), config.ranks)
+    spec = {"astra_workload": workload, "astra_network": network, "astra_system": system, "astra_groups": groups, "network": level}
+    return _simulate(graph, config, topology, spec, progress)
+
+
+def _spec(config: AstraConfig) -> str:
+    """The distsim topology of a network YAML."""
+    dims = "+".join(f"{d.kind}{d.size}" for d in config.dims)
+    bandwidth = "+".join(f"{d.bandwidth!r}GiBps" for d in config.dims)
+    latency = "+".join(f"{d.latency!r}ns" for d in config.dims)
+    return f"nd:dims={dims},bandwidth={bandwidth},latency={latency}"
+
+
+def _simulate(
+    graph: TaskGraph, config: AstraConfig, topology: Topology, spec: dict[str, Any],
+    progress: Callable[[float | None, str], None] | None,
+) -> Result:  # fmt: skip
+    config = config.checked()
+    refuse(check_ranks(graph), True)
+    if topology.hosts != config.ranks:
+        raise TopologyError(f"the network has {config.ranks} ranks, the topology {topology.hosts} hosts")
+    job = job_of_trace(graph, config)
+    done = simulate(
+        job, config, progress=(lambda now: progress(None, f"at {now} ns")) if progress else None,
+        blame=lambda stuck: blame(graph, job, stuck),
+    )  # fmt: skip
+    warnings = list(graph.defects)
+    if config.ignored:
+        warnings.append(f"system file: {', '.join(config.ignored)} change nothing on the analytical backends")
+    return Result(
+        makespan=int(done.finish.max(initial=0)) * PS, finish=done.finish * PS, ranks=graph.ranks, topology=topology,
+        links=link_table(done, config, topology), collectives=_collectives(graph, job, done), spec=spec,
+        provenance=provenance(graph.source, topology, f"astra {'aware' if config.aware else 'unaware'}"),
+        counts={"nodes": graph.nodes, "events": done.events, "transfers": done.messages}, warnings=tuple(warnings),
+        profile_figures={"finish_ns": done.finish.tolist(), "exposed_ns": done.exposed.tolist(), "folded": done.folded},
+        make_spans=lambda: _spans(graph, job, done),
+    )  # fmt: skip
+
+
+def _times(job: Job, done: AstraRun, rank: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Start and end of a rank's nodes in ps, in id order."""
+    simulated = 0 if done.folded else rank
+    return done.start[simulated] * PS, done.end[simulated] * PS
+
+
+def _spans(graph: TaskGraph, job: Job, done: AstraRun) -> SpanTable:
+    """The span table: ready times are the latest end of a node's dependencies."""
+    columns = span_columns(graph, lambda rank: job.tables[job.rank_table[rank]].order)
+    starts, ends, readies, released, first = [], [], [], [], 0
+    for rank in range(graph.ranks):
+        program, order = graph.program(rank), job.tables[job.rank_table[rank]].order
+        start, end = _times(job, done, rank)
+        ready, by = _ready(program.dep_ptr, program.dep, order, end)
+        starts.append(start)
+        ends.append(end)
+        readies.append(ready)
+        released.append(np.where(by >= 0, by + first, -1))
+        first += len(order)
+    kind = columns["kind"]
+    streams = ("", "compute", "host", "copy", "comm")
+    stream = np.select([kind == 1, kind == 2, kind == 3, kind == 4, kind > 5], [1, 2, 3, 4, 4], 0).astype(np.int32)
+    return SpanTable(
+        **columns, stream=stream, streams=streams, ready=np.concatenate(readies), start=np.concatenate(starts),
+        end=np.concatenate(ends), released_by=np.concatenate(released),
+    )  # fmt: skip
+
+
+def _ready(
+    dep_ptr: NDArray[np.int64], dep: NDArray[np.int32], order: NDArray[np.int64], end: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(ready, releasing row) of every row in id order, from ends in id order."""
+    n = len(order)
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.arange(n)
+    ready, by = np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64)
+    child = np.repeat(place, np.diff(dep_ptr))
+    parent = place[dep]
+    last = np.lexsort((parent, end[parent], child))  # of each child, the last entry is the dependency that ended last
+    if len(last):
+        closing = np.append(child[last][1:] != child[last][:-1], True)
+        rows = last[closing]
+        ready[child[rows]], by[child[rows]] = end[parent[rows]], parent[rows]
+    return ready, by
+
+
+def _collectives(graph: TaskGraph, job: Job, done: AstraRun) -> tuple[CollectiveRow, ...]:
+    """One row per collective: the k-th of a group on each of its members."""
+    found: list[CollectiveRow] = []
+    rows_of: dict[tuple[int, int], NDArray[np.int64]] = {}
+    seen: set[tuple[int, tuple[int, ...]]] = set()
+    for rank in range(graph.ranks):
+        number = int(graph.rank_program[rank])
+        program = graph.programs[number]
+        for group in np.unique(program.group[program.type == NodeType.COMM_COLL]).tolist():
+            members = graph.members(rank, group)
+            if (group, members) in seen:
+                continue
+            seen.add((group, members))
+            starts, ends = [], []
+            for member in members:
+                mine = int(graph.rank_program[member])
+                table = job.tables[job.rank_table[member]]
+                key = (mine, group)
+                if key not in rows_of:
+                    other = graph.programs[mine]
+                    rows_of[key] = np.flatnonzero(
+                        ((other.type == NodeType.COMM_COLL) & (other.group == group))[table.order]
+                    )  # fmt: skip
+                start, end = _times(job, done, member)
+                starts.append(start[rows_of[key]])
+                ends.append(end[rows_of[key]])
+            here = job.tables[job.rank_table[rank]].order[rows_of[(number, group)]]
+            # members start the collectives of a group in the same order, which need not be that of their ids
+            begin, finish = np.sort(np.stack(starts), axis=1), np.sort(np.stack(ends), axis=1)
+            first, last, end_ = begin.min(axis=0), begin.max(axis=0), finish.max(axis=0)
+            in_time = np.argsort(starts[members.index(rank)], kind="stable")
+            label = graph.groups[group].name if group >= 0 else ""
+            for i, row in enumerate(here[in_time].tolist()):
+                operation = CollectiveType(int(program.collective[row])).name.lower().removesuffix("_block")
+                found.append(
+                    CollectiveRow(operation, label, int(program.bytes[row]), members, "", int(first[i]), int(last[i]), int(end_[i]))
+                )
+    return tuple(found)
+
+
+def link_table(done: AstraRun, config: AstraConfig, topology: Topology) -> LinkTable:
+    """Link use in the topology's numbering. The congestion-unaware backend has no links: all zero."""
+    size, busy = (np.zeros(topology.links, dtype=np.int64) for _ in range(2))
+    if not config.aware:
+        return LinkTable(size, busy)
+    number = _link_numbers(config, topology, done.folded)
+    known = number >= 0
+    size[known], busy[known] = done.link_bytes[number[known]], done.link_busy[number[known]] * PS
+    return LinkTable(size, busy)
+
+
+def _link_numbers(config: AstraConfig, topology: Topology, folded: bool) -> NDArray[np.int64]:
+    """Row of the profile's link table for each link of the topology (see transport.next_hop)."""
+    world, stride, base = config.ranks, 1, 0
+    number = np.full(topology.links, -1, dtype=np.int64)
+    src, dst = topology.link_src.astype(np.int64), topology.link_dst.astype(np.int64)
+    for d, dim in enumerate(config.dims):
+        links = (topology.link_domain == d) if len(config.dims) > 1 else np.ones(topology.links, dtype=bool)
+        step = (dst // stride % dim.size - src // stride % dim.size) % dim.size
+        host = np.where(src < world, src, dst)
+        if dim.kind == "switch":
+            down = src >= world
+            rows = (base + down) if folded else base + down * world + host
+        elif dim.kind == "fully_connected":
+            rows = base + step if folded else base + src * dim.size + dst // stride % dim.size
+        else:
+            back = step != 1
+            rows = base + back if folded else base + back * world + src
+        number[links] = rows[links]
+        base += link_count(dim.kind, 1 if folded else world, dim.size)
+        stride *= dim.size
+    return number
+
+
