@@ -1,6 +1,7 @@
 """A topology: hosts, switches and directed links, as arrays; immutable; it knows no ranks and no time.
 
-Nodes 0 .. hosts-1 are the hosts (where GPUs sit), the rest are switches. Every cable is two directed links.
+Nodes 0 .. hosts-1 are the hosts (where GPUs sit), the rest are switches. Every cable is two directed links: cable ``c`` is
+the links ``2 * c`` and ``2 * c + 1``, so that the reverse of a link is ``link ^ 1``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from distsim.errors import TopologyError
 
 Paths = tuple[NDArray[np.int64], NDArray[np.int32]]
 
@@ -43,6 +46,8 @@ class Topology:
     router: Callable[[NDArray[np.int32], NDArray[np.int32]], Paths] = field(repr=False)
     dimensions: tuple[Dimension, ...] = ()  #: for N-dimensional compositions (and ring, switch, fully_connected)
     positions: NDArray[np.float64] | None = None  #: (nodes, 2) drawing coordinates, if the builder knows better than a layout
+    inferred: tuple[str, ...] = ()  #: sentences on what was inferred: ``k=8 inferred from 64 ranks: 128 hosts``
+    bisection: float | None = None  #: bytes/s one way over the worst even split of the hosts, where a closed form is exact
 
     @property
     def nodes(self) -> int:
@@ -56,4 +61,22 @@ class Topology:
 
     def paths(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> Paths:
         """Link ids of the route of every pair (src[i], dst[i]): ``links[offsets[i]:offsets[i + 1]]`` in travel order."""
-        return self.router(np.asarray(src, dtype=np.int32), np.asarray(dst, dtype=np.int32))
+        return self.router(self._hosts(src), self._hosts(dst))
+
+    def hops(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Number of links on the route of every pair, without listing them where the router can count them."""
+        src, dst = self._hosts(src), self._hosts(dst)
+        count = getattr(self.router, "hops", None)
+        return np.asarray(count(src, dst) if count else np.diff(self.router(src, dst)[0]), dtype=np.int64)
+
+    def _hosts(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The numbers as a column. Raises TopologyError on one that is not a host."""
+        column = np.asarray(numbers, dtype=np.int32)
+        if len(column) and not 0 <= column.min() <= column.max() < self.hosts:
+            wrong = column[(column < 0) | (column >= self.hosts)][0]
+            raise TopologyError(f"there is no host {wrong}", where=self.name, expected=f"0 to {self.hosts - 1}")
+        return column
+
+    def link_name(self, link: int) -> str:
+        """``gpu3->leaf0``."""
+        return f"{self.node_names[self.link_src[link]]}->{self.node_names[self.link_dst[link]]}"

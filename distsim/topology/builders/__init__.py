@@ -1,0 +1,1 @@
+"""One module per topology; each registers itself under role ``topology``."""

@@ -1,0 +1,284 @@
+"""Topologies from YAML files: a preset of a builder, or a graph of your own.
+
+A preset names a spec (sizes left out are inferred from the job)::
+
+    description: DGX H100 nodes on 400 Gb/s rails
+    spec: rail_optimized:gpus_per_node=8,nvlink_bandwidth=450GBps
+
+A graph counts nodes and lays cables by rules; every cable is two directed links::
+
+    description: two racks of eight, four up-links each
+    hosts: 16                           # gpu0 .. gpu15; or {node: 16}, or a list of names
+    switches: {leaf: 2, spine: 4}       # leaf0, leaf1, spine0 .. spine3; or a list of names
+    link_types:
+      port: {bandwidth: 400Gbps, latency: 500ns}
+      uplink: {bandwidth: 800Gbps, latency: 500ns}
+    links:
+      - {from: "gpu[*]", to: "leaf[*]", type: port, pairs: blocks}     # gpu0-7 to leaf0, gpu8-15 to leaf1
+      - {from: "leaf[*]", to: "spine[*]", type: uplink, pairs: all}    # each with each
+
+``pairs`` says who meets whom: ``all``, ``each`` (first with first ...), ``blocks`` (equal runs of ``from``, one run per ``to``)
+or ``cyclic`` (``from`` number i with ``to`` number i mod its length: rails). The type's name is the domain of the links.
+Routes are shortest by hops; between equal ones ``ties`` chooses: ``spread`` (a hash of the destination) or ``lowest`` link id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from distsim.errors import ConfigError, TopologyError
+from distsim.topology.graph import Topology
+from distsim.topology.params import Bandwidth, Count, Latency, Parameters
+from distsim.topology.routing import ShortestPath, components
+from distsim.topology.sizing import ranks
+from distsim.topology.spec import build, worst
+from distsim.topology.wiring import Wiring
+
+Nodes = int | dict[str, Count] | list[str]
+_PATTERN = re.compile(r"([^\[\]]+)(?:\[([0-9,:*\- ]+)\])?")
+
+
+class LinkType(Parameters):
+    """What the cables of one kind can do."""
+
+    bandwidth: Bandwidth  #: of each direction
+    latency: Latency  #: of one hop
+
+
+class LinkRule(Parameters):
+    """Cables between two sets of nodes."""
+
+    from_: str | list[str] = Field(alias="from")
+    to: str | list[str]
+    type: str
+    pairs: Literal["all", "each", "blocks", "cyclic"] | None = None  #: may be left out where one side is a single node
+    count: Count = 1  #: parallel cables per pair
+
+
+class Graph(Parameters):
+    """A file that describes a graph."""
+
+    description: str = ""
+    hosts: Nodes
+    switches: Nodes = 0
+    link_types: dict[str, LinkType]
+    links: list[LinkRule]
+    ties: Literal["spread", "lowest"] = "spread"
+    host_forwarding: bool = True  #: whether a host may carry the traffic of others
+
+
+class Preset(Parameters):
+    """A file that names a builder's spec."""
+
+    description: str = ""
+    spec: str
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, except that a key that is given twice is refused rather than overwritten."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def load(path: str, hosts: int | None = None) -> Topology:
+    """The topology of a YAML file.
+
+    Args:
+        path: the file; a bare file name that is not in the working directory is looked up among those shipped.
+        hosts: ranks to be placed.
+
+    Raises: TopologyError on a missing, malformed or disconnected file, or one with fewer hosts than ranks.
+    """
+    document = read(find(path))
+    if isinstance(document, Preset):
+        try:
+            topology = build(document.spec, hosts)
+        except ConfigError as error:
+            where = f"{path}: {error.where}" if error.where else path
+            raise TopologyError(error.what, where=where, expected=error.expected, near=error.near, fix=error.fix) from None
+        return dataclasses.replace(topology, name=Path(path).stem)
+    topology = from_graph(document, path)
+    if hosts is not None and topology.hosts < hosts:
+        raise TopologyError(
+            f"the topology has {topology.hosts} hosts, but the job has {ranks(hosts)}",
+            where=path,
+            expected=f"at least {hosts} hosts",
+            fix="Raise `hosts` in the file and lay links for the new ones.",
+        )
+    return topology
+
+
+def find(path: str) -> Path:
+    """The file itself, or the shipped one of that name. Raises TopologyError with the nearest shipped names."""
+    given = Path(path)
+    if given.is_file():
+        return given
+    known = shipped()
+    if given.name == path and path in known:
+        return known[path]
+    raise TopologyError(
+        "no such topology file",
+        where=path,
+        near=difflib.get_close_matches(given.name, known, n=3, cutoff=0.5),
+        expected=f"a path, or one of those shipped: {', '.join(known)}" if known else "a path",
+    )
+
+
+def shipped() -> dict[str, Path]:
+    """File name -> path of the topologies that come with distsim."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "data" / "topologies", package.parent / "topologies"):
+        if folder.is_dir():
+            return {file.name: file for file in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def read(path: Path) -> Graph | Preset:
+    """The validated document. Raises TopologyError naming the line or the key at fault."""
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise TopologyError(f"not a readable YAML file: {' '.join(str(error).split())}", where=str(path)) from None
+    if not isinstance(document, dict):
+        raise TopologyError("not a topology", where=str(path), expected="a mapping with `spec`, or with `hosts` and `links`")
+    form = Preset if "spec" in document else Graph
+    try:
+        return form(**document)
+    except ValidationError as error:
+        first = worst(error)
+        key = ".".join(str(part) for part in first["loc"])
+        known = [field.alias or name for model in (form, LinkRule, LinkType) for name, field in model.model_fields.items()]
+        unknown = first["type"] == "extra_forbidden"
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=2) if unknown else []
+        reason = "unknown key" if unknown else first["msg"].removeprefix("Value error, ")
+        raise TopologyError(f"{key}: {reason}", where=str(path), near=near) from None
+
+
+def from_graph(graph: Graph, where: str) -> Topology:
+    """The topology of a validated graph; ``where`` (its file) becomes name and spec, and begins every refusal."""
+    host_names, switch_names = _names(graph.hosts, "gpu"), _names(graph.switches, "switch")
+    names = [*host_names, *switch_names]
+    number = {name: node for node, name in enumerate(names)}
+    if len(number) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise TopologyError(f"two nodes are called {twice!r}", where=where)
+    if not host_names:
+        raise TopologyError("there are no hosts", where=where, expected="hosts: a count, {name: count} or a list of names")
+    wiring = Wiring()
+    for row, rule in enumerate(graph.links):
+        place = f"{where}: links[{row}]"
+        if rule.type not in graph.link_types:
+            near = difflib.get_close_matches(rule.type, graph.link_types, n=2)
+            raise TopologyError(f"unknown link type {rule.type!r}", where=place, near=near, expected=_listed(graph.link_types))
+        kind = graph.link_types[rule.type]
+        ends, others = _pair(_select(rule.from_, number, place), _select(rule.to, number, place), rule.pairs, place)
+        if any(one == other for one, other in zip(ends, others, strict=True)):
+            raise TopologyError("a cable joins a node to itself", where=place)
+        wiring.add(rule.type, np.repeat(ends, rule.count), np.repeat(others, rule.count), kind.bandwidth, kind.latency)
+
+    src, dst = wiring.links()
+    _refuse_parts(names, len(host_names), src, dst, where)
+    router = ShortestPath(names, len(host_names), src, dst, ties=graph.ties, host_forwarding=graph.host_forwarding)
+    topology = wiring.topology(Path(where).stem, len(host_names), switch_names, router, host_names=host_names)
+    if not graph.host_forwarding:
+        everyone = np.arange(topology.hosts, dtype=np.int32)
+        try:
+            router.hops(np.tile(everyone, topology.hosts), np.repeat(everyone, topology.hosts))
+        except TopologyError as error:
+            fix = "Add links, or allow paths through hosts with `host_forwarding: true`."
+            raise TopologyError(error.what, where=where, expected=error.expected, fix=fix) from None
+    return dataclasses.replace(topology, spec=where)
+
+
+def _names(nodes: Nodes, default: str) -> list[str]:
+    """Every node's name: gpu0, gpu1 ... of a count."""
+    if isinstance(nodes, list):
+        return nodes
+    counts = {default: nodes} if isinstance(nodes, int) else nodes
+    return [f"{prefix}{number}" for prefix, count in counts.items() for number in range(count)]
+
+
+def _select(patterns: str | list[str], number: dict[str, int], where: str) -> list[int]:
+    """Node numbers of ``leaf3``, ``gpu[0-7]``, ``gpu[0-31:8]`` (every eighth), ``gpu[0,2]``, ``leaf[*]`` or a list of such."""
+    found: list[int] = []
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        match = _PATTERN.fullmatch(pattern.strip())
+        if match is None:
+            raise TopologyError(f"{pattern!r} selects no nodes", where=where, expected="gpu3, gpu[0-7], gpu[0-31:8] or gpu[*]")
+        prefix, inside = match.groups()
+        if inside is None:
+            wanted = [prefix]
+        elif inside.strip() == "*":
+            wanted = [name for name in number if name.startswith(prefix) and name[len(prefix) :].isdecimal()]
+        else:
+            wanted = [f"{prefix}{index}" for part in inside.split(",") for index in _range(part.strip(), pattern, where)]
+        unknown = [name for name in wanted if name not in number]
+        if unknown or not wanted:
+            name = unknown[0] if unknown else prefix
+            groups = sorted({known.rstrip("0123456789") + "[*]" for known in number if known[-1].isdecimal()})
+            near = difflib.get_close_matches(name, [*number, *groups], n=3, cutoff=0.5)
+            raise TopologyError(f"{pattern!r}: there is no node {name!r}", where=where, near=near)
+        found += [number[name] for name in wanted]
+    return found
+
+
+def _range(part: str, pattern: str, where: str) -> range:
+    match = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
+    if match is None or match.group(3) == "0":
+        raise TopologyError(f"{pattern!r} has an unreadable range {part!r}", where=where, expected="3, 0-7 or 0-31:8")
+    first, last, step = match.groups()
+    return range(int(first), int(last or first) + 1, int(step or 1))
+
+
+def _pair(ends: list[int], others: list[int], pairs: str | None, where: str) -> tuple[Sequence[int], Sequence[int]]:
+    """Both ends of every cable of a rule."""
+    counts = f"{len(ends)} x {len(others)} nodes"
+    if pairs is None and len(ends) > 1 and len(others) > 1:
+        raise TopologyError(f"who meets whom of {counts}?", where=where, expected="pairs: all, each, blocks or cyclic")
+    if pairs == "each" and len(ends) != len(others):
+        raise TopologyError(f"pairs: each needs as many nodes on both sides, not {counts}", where=where)
+    if pairs == "blocks" and len(ends) % len(others):
+        raise TopologyError(f"pairs: blocks cannot divide {counts} evenly", where=where)
+    if pairs == "each":
+        return ends, others
+    if pairs == "blocks":
+        return ends, np.repeat(others, len(ends) // len(others)).tolist()
+    if pairs == "cyclic":
+        return ends, [others[index % len(others)] for index in range(len(ends))]
+    return [one for one in ends for _ in others], others * len(ends)
+
+
+def _refuse_parts(names: list[str], hosts: int, src: NDArray[np.int32], dst: NDArray[np.int32], where: str) -> None:
+    """Raises TopologyError when hosts are cut off from the first one, or a switch has no cable."""
+    idle = sorted(set(range(hosts, len(names))) - set(src.tolist()))
+    if idle:
+        raise TopologyError(f"no links at {_listed([names[node] for node in idle])}", where=where, fix="Link or remove them.")
+    part = components(len(names), src, dst)[:hosts]
+    cut = [names[host] for host in np.flatnonzero(part != part[0])]
+    if cut:
+        raise TopologyError(
+            f"{len(cut)} of {hosts} hosts cannot be reached from {names[0]}: {_listed(cut)}",
+            where=where,
+            expected="every host to reach every other",
+            fix="Add links between the parts, or check the ranges in the links already there.",
+        )
+
+
+def _listed(names: Iterable[str], most: int = 8) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" ... ({len(names)} in all)" if len(names) > most else "")
