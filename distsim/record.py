@@ -49,8 +49,8 @@ class Recorder:
     def __init__(self) -> None:
         self.collectives: list[CollectiveRow] = []
         self._size = 0
-        self._ready = array("q")
-        self._by = array("q")
+        self.ready = array("q")  #: per task, ps: its dependencies were done
+        self.by = array("q")  #: per task: the last of them to end, -1 for none
         self._start = array("q")
         self._end = array("q")
         self._runs = array("q")  # first, last, start: flat
@@ -59,14 +59,9 @@ class Recorder:
         """Room for more tasks."""
         if tasks:
             empty = bytes(8 * tasks)
-            for column in (self._ready, self._by, self._start, self._end):
+            for column in (self.ready, self.by, self._start, self._end):
                 column.frombytes(empty)
         self._size += tasks
-
-    def released(self, task: int, now: int, by: int) -> None:
-        """The dependencies of a task are done."""
-        self._ready[task] = now
-        self._by[task] = by
 
     def started(self, task: int, now: int) -> None:
         """A communicating task was issued."""
@@ -89,7 +84,7 @@ class Recorder:
 
     def spans(self, durations: NDArray[np.int64]) -> Spans:
         """The finished columns. ``durations``: of every task, by which runs are spread out."""
-        ready, by, start, end = (np.array(c, dtype=np.int64) for c in (self._ready, self._by, self._start, self._end))
+        ready, by, start, end = (np.array(c, dtype=np.int64) for c in (self.ready, self.by, self._start, self._end))
         runs = np.array(self._runs, dtype=np.int64).reshape(-1, 3)
         if len(runs):
             elapsed = np.concatenate(([0], np.cumsum(durations)))

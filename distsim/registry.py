@@ -22,7 +22,7 @@ PACKAGES = {
     "collective": "distsim.collectives",
     "network": "distsim.network",
     "cost": "distsim.cost",
-    "profile": "distsim.profiles",
+    "suite": "distsim.validation",
 }
 _components: dict[str, dict[str, Any]] = {role: {} for role in PACKAGES}
 _imported: set[str] = set()

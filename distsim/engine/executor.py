@@ -44,17 +44,19 @@ class Executor:
         self._child = array("q")
         self._elapsed = array("q", [0])  #: running total of durations: a run of tasks takes a difference of two
         self._run_end = array("q")  #: last task of the run that starts here
+        # NOTE: the recorder's own columns, written in place: this is the hot path of every task
+        self._ready_ps, self._released_by = recorder.ready, recorder.by
         self._calls: dict[int, Any] = {}
         self._hooked: list[int] = []  # first tasks of the batches that have a hook, and (end, hook) of each
         self._hooks: list[tuple[int, Callable[[int], None]]] = []
         self._dirty: list[Stream] = []
 
-    def stream(self, device: int, name: str) -> int:
-        """Number of the stream of that name on a device, made on first use."""
+    def stream(self, device: int, name: str, in_order: bool = False) -> int:
+        """Number of the stream of that name on a device, made on first use (in_order: see Stream)."""
         number = self._stream_ids.get((device, name))
         if number is None:
             number = self._stream_ids[device, name] = len(self._streams)
-            self._streams.append(Stream(device, name))
+            self._streams.append(Stream(device, name, in_order))
         return number
 
     def submit(self, tasks: Tasks, on_done: Callable[[int], None] | None = None) -> int:
@@ -78,6 +80,7 @@ class Executor:
         self._run_end.frombytes((_runs(tasks, degree, counts, merge=on_done is None) + first).tobytes())
         for row in np.flatnonzero(tasks.call >= 0).tolist():
             self._calls[first + row] = tasks.calls[tasks.call[row]]
+        self._line_up(tasks.stream, first)
         self.recorder.grow(n)
         self.unfinished += n
         if on_done is not None:
@@ -86,6 +89,15 @@ class Executor:
         for row in np.flatnonzero(degree == 0).tolist():
             self._release(first + row, -1)
         return first
+
+    def _line_up(self, streams: Any, first: int) -> None:
+        """Queue the tasks of in-order streams in the order of their submission."""
+        in_order = np.array([s.order is not None for s in self._streams] + [False], dtype=bool)
+        rows = np.flatnonzero(in_order[streams])
+        for row, number in zip(rows.tolist(), streams[rows].tolist(), strict=True):
+            order = self._streams[number].order
+            assert order is not None
+            order.append(first + row)
 
     def stream_names(self, first: int, count: int) -> tuple[Any, tuple[str, ...]]:
         """(index per task, names) of the streams of tasks first .. first+count; tasks that hold none have an empty name."""
@@ -109,7 +121,8 @@ class Executor:
     def _release(self, task: int, by: int) -> None:
         """Its dependencies are done: queue it, or do it if it needs no stream. ``by``: the last dependency to end."""
         now = self.clock.env.now
-        self.recorder.released(task, now, by)
+        self._ready_ps[task] = now
+        self._released_by[task] = by
         kind = self._kind[task]
         if kind == _INSTANT:
             self.recorder.ran(task, task, now, now)
@@ -134,9 +147,9 @@ class Executor:
         dirty, self._dirty = self._dirty, []
         for stream in dirty:
             if stream.first < 0:
-                if stream.ready:
+                if stream.ready and (stream.order is None or stream.order[0] == stream.ready[0]):
                     self._start(stream)
-            elif stream.ready and stream.ready[0] < stream.last and stream.first < stream.last:
+            elif stream.order is None and stream.ready and stream.ready[0] < stream.last and stream.first < stream.last:
                 self._cut(stream)
 
     def _start(self, stream: Stream) -> None:
@@ -150,8 +163,13 @@ class Executor:
             if stream.ready and stream.ready[0] <= last:
                 last = stream.ready[0] - 1  # a ready task goes before the rest of the run
             stream.last = last
+            if stream.order is not None:
+                for _ in range(task, last + 1):
+                    stream.order.popleft()
             self._schedule(stream, now)
             return
+        if stream.order is not None:
+            stream.order.popleft()
         stream.last = task
         self.recorder.started(task, now)
         if kind == _COLLECTIVE:
@@ -184,7 +202,8 @@ class Executor:
         self.unfinished -= stream.last - stream.first
         last = stream.last
         stream.first = stream.last = -1
-        self._touch(stream)
+        if stream.ready:
+            self._touch(stream)
         self._end(last)
 
     def _communicated(self, tasks: list[int]) -> None:
@@ -196,7 +215,8 @@ class Executor:
             if number >= 0 and self._kind[task] != _RECEIVE:
                 stream = self._streams[number]
                 stream.first = stream.last = -1
-                self._touch(stream)
+                if stream.ready:
+                    self._touch(stream)
             self._end(task)
 
     def _end(self, task: int) -> None:

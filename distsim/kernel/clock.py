@@ -84,22 +84,20 @@ class Clock:
 
         watch: told the time after every ``every`` control events (progress).
         """
-        env, planes = self.env, self._planes
+        env, planes, peek, step = self.env, self._planes, self.env.peek, self.env.step
         end = 1 << 62 if until is None else until
         while True:
-            head = env.peek()
-            limit = min(head, end)
+            head = peek()
+            limit = int(head) if head <= end else end
             for plane in planes:
                 if plane.next_event() <= limit:
-                    found = plane.advance(int(limit))
+                    found = plane.advance(limit)
                     if found is not None:
-                        time, callback = found
-                        env.schedule(Call(env, callback), DELIVERY, time - env.now)
-                        limit = time
-            head = env.peek()
-            if head > end or head == float("inf"):
+                        head = limit = found[0]
+                        env.schedule(Call(env, found[1]), DELIVERY, limit - env.now)
+            if head > end:
                 return
-            env.step()
+            step()
             self.events += 1
             if watch is not None and self.events % every == 0:
                 watch(int(env.now))

@@ -1,7 +1,9 @@
 """Replay: a trace becomes tasks, all handed to the executor at the start.
 
 Streams of a rank, where the trace names none: ``compute`` and ``host`` for computation, ``copy`` for memory nodes, one per
-communicator for collectives (as NCCL has them), one per peer for sends. A receive holds no stream.
+communicator for collectives (as NCCL has them), one per peer for sends. A receive holds no stream. Communicators, and streams
+that the trace names, are in order, as on a GPU; the others take the first of the nodes that are ready, since a trace of
+dependencies alone does not tell an order.
 Collectives of one communicator are matched in program order, the k-th of one rank with the k-th of every other.
 """
 
@@ -124,7 +126,7 @@ class Replay:
             else:
                 group = (k - 10) // 2 - 1
                 name = f"comm {graph.groups[group].name}" if group >= 0 else "comm"
-            ids.append(executor.stream(device, name))
+            ids.append(executor.stream(device, name, in_order=k < -1 or (k >= 10 and k % 2 == 0)))
         return np.array(ids, dtype=np.int32)[inverse.ravel()][order]
 
     def _calls(

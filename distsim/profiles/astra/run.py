@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distsim.errors import ConfigError, TopologyError, UnknownNameError
+from distsim.errors import ConfigError, TopologyError
 from distsim.profiles.astra.blame import blame
-from distsim.profiles.astra.config import OPERATIONS, AstraConfig, Implementation, NetworkDim, read_network, read_system
-from distsim.profiles.astra.lower import Job, job_of_trace, link_count
+from distsim.profiles.astra.config import AstraConfig, read_network, read_system
+from distsim.profiles.astra.links import link_table
+from distsim.profiles.astra.lower import Job, job_of_trace
 from distsim.profiles.astra.replay import AstraRun, simulate
+from distsim.profiles.astra.system import backend, config_of_topology, spec_of, with_algorithms
 from distsim.provenance import provenance
 from distsim.record import CollectiveRow
-from distsim.result import LinkTable, Result, SpanTable
+from distsim.result import Result, SpanTable
 from distsim.topology.graph import Topology
 from distsim.topology.spec import build
 from distsim.trace.check import check_ranks
@@ -28,44 +30,6 @@ from distsim.units import parse_bandwidth, parse_flops, parse_time
 from distsim.workload.spans import span_columns
 
 PS = 1000  #: picoseconds in ASTRA-sim's cycle, the nanosecond
-
-#: distsim's names of the algorithms, besides ASTRA-sim's own
-_NAMES = {"halving_doubling": "halvingDoubling", "double_binary_tree": "doubleBinaryTree"}
-_BACKENDS = {"analytic": False, "chunk": True, "unaware": False, "aware": True}
-
-
-def config_of_topology(topology: Topology, network: str) -> AstraConfig:
-    """The profile's defaults on a topology. Raises ConfigError for topologies that ASTRA-sim does not have."""
-    if not topology.dimensions:
-        raise ConfigError(
-            f"--profile astra cannot run on {topology.name}", expected="ring, switch, fully_connected or a composition nd:...",
-            fix="Leave --profile out to run on any topology.",
-        )  # fmt: skip
-    dims = tuple(NetworkDim(d.kind, d.size, d.bandwidth / 2**30, d.latency / PS) for d in topology.dimensions)
-    return AstraConfig(dims, backend(network))
-
-
-def backend(network: str) -> bool:
-    """True for the congestion-aware backend. ``chunk`` is the aware one, ``analytic`` the unaware one."""
-    if network not in _BACKENDS:
-        raise UnknownNameError("network level of the astra profile", network, _BACKENDS)
-    return _BACKENDS[network]
-
-
-def with_algorithms(config: AstraConfig, text: str) -> AstraConfig:
-    """``config`` with ``ring``, ``direct4``, ``ring+direct`` (one per dimension) or ``all_reduce=ring,all_to_all=direct``."""
-    implementations = dict(config.implementations)
-    for part in filter(None, text.split(",")):
-        operation, _, names = part.rpartition("=")
-        if operation and operation not in OPERATIONS:
-            raise UnknownNameError("collective operation of ASTRA-sim", operation, OPERATIONS, where="--algorithm")
-        parsed = [Implementation.parse(_NAMES.get(name, name), "--algorithm") for name in names.split("+")]
-        if len(parsed) == 1 and not parsed[0].flat:
-            parsed *= len(config.dims)
-        for known in [operation] if operation else OPERATIONS:
-            implementations[known] = tuple(parsed)
-    return replace(config, implementations=implementations)
-
 
 def simulate_trace(spec: Any, progress: Callable[[float | None, str], None] | None = None, **system: Any) -> Result:
     """Replay under the profile on a topology of distsim.
@@ -105,17 +69,9 @@ def simulate_files(
     """
     config = read_system(Path(system), AstraConfig(read_network(Path(network)), backend(level)))
     graph = read_trace(workload, groups)
-    topology = build(_spec(config), config.ranks)
+    topology = build(spec_of(config), config.ranks)
     spec = {"astra_workload": workload, "astra_network": network, "astra_system": system, "astra_groups": groups, "network": level}
     return _simulate(graph, config, topology, spec, progress)
-
-
-def _spec(config: AstraConfig) -> str:
-    """The distsim topology of a network YAML."""
-    dims = "+".join(f"{d.kind}{d.size}" for d in config.dims)
-    bandwidth = "+".join(f"{d.bandwidth!r}GiBps" for d in config.dims)
-    latency = "+".join(f"{d.latency!r}ns" for d in config.dims)
-    return f"nd:dims={dims},bandwidth={bandwidth},latency={latency}"
 
 
 def _simulate(
@@ -228,39 +184,3 @@ def _collectives(graph: TaskGraph, job: Job, done: AstraRun) -> tuple[Collective
                     CollectiveRow(operation, label, int(program.bytes[row]), members, "", int(first[i]), int(last[i]), int(end_[i]))
                 )
     return tuple(found)
-
-
-def link_table(done: AstraRun, config: AstraConfig, topology: Topology) -> LinkTable:
-    """Link use in the topology's numbering. The congestion-unaware backend has no links: all zero."""
-    size, busy = (np.zeros(topology.links, dtype=np.int64) for _ in range(2))
-    if not config.aware:
-        return LinkTable(size, busy)
-    number = _link_numbers(config, topology, done.folded)
-    known = number >= 0
-    size[known], busy[known] = done.link_bytes[number[known]], done.link_busy[number[known]] * PS
-    return LinkTable(size, busy)
-
-
-def _link_numbers(config: AstraConfig, topology: Topology, folded: bool) -> NDArray[np.int64]:
-    """Row of the profile's link table for each link of the topology (see transport.next_hop)."""
-    world, stride, base = config.ranks, 1, 0
-    number = np.full(topology.links, -1, dtype=np.int64)
-    src, dst = topology.link_src.astype(np.int64), topology.link_dst.astype(np.int64)
-    for d, dim in enumerate(config.dims):
-        links = (topology.link_domain == d) if len(config.dims) > 1 else np.ones(topology.links, dtype=bool)
-        step = (dst // stride % dim.size - src // stride % dim.size) % dim.size
-        host = np.where(src < world, src, dst)
-        if dim.kind == "switch":
-            down = src >= world
-            rows = (base + down) if folded else base + down * world + host
-        elif dim.kind == "fully_connected":
-            rows = base + step if folded else base + src * dim.size + dst // stride % dim.size
-        else:
-            back = step != 1
-            rows = base + back if folded else base + back * world + src
-        number[links] = rows[links]
-        base += link_count(dim.kind, 1 if folded else world, dim.size)
-        stride *= dim.size
-    return number
-
-

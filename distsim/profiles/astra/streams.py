@@ -86,11 +86,11 @@ def insert_packet(m, s):
 
 @kernel
 def try_send(m, f, s):
-    """Send the next inserted packet, if there is one to send, and ask for the message that answers it."""
+    """Send the next inserted packet and ask for the message that answers it. Returns 0 when there is nothing to send."""
     b = m[STREAM] + s * STREAM_W
     k = m[b + X_SENT]
     if m[b + X_INSERTED] == k or m[b + X_COUNT] == 0 or m[b + X_FREE] == 0:
-        return
+        return 0
     p = m[PHASE] + m[b + X_PHASE] * PHASE_W
     step = peer_step(m, s, k)
     size = m[b + X_SIZE]
@@ -113,6 +113,7 @@ def try_send(m, f, s):
     m[b + X_COUNT] -= 1
     m[b + X_SENT] = k + 1
     m[b + X_FREE] -= 1
+    return 1
 
 
 @kernel
@@ -298,8 +299,7 @@ def endpoint_done(m, f, s):
         if m[b + X_RECEIVED] < m[b + X_SIZE] - 1:
             return 0
         i = 0
-        while i < parallel:
-            try_send(m, f, s)
+        while i < parallel and try_send(m, f, s):
             i += 1
     else:
         try_send(m, f, s)

@@ -1,0 +1,135 @@
+"""Time one collective on a topology.
+
+  distsim collective all_reduce --size 64MiB --ranks 64 --topo fat_tree
+  distsim collective all_reduce --size 64MiB --ranks 1024 --topo switch:bandwidth=50GiBps,latency=500ns --algorithm ring
+  distsim collective all_to_all --size 1MiB --ranks 32 --topo torus:dims=8x4 --algorithm direct4
+  distsim collective all_gather --size 1MiB --ranks 16 --topo nd:dims=ring4+switch4 --algorithm hierarchical
+  distsim collective all_reduce --size 64MiB --ranks 64 --topo rail_optimized --group groups.json
+
+--size is the input of each rank (for all_gather its shard). --group names a JSON file: a list of ranks in ring order, or
+{"id": [ranks], ...}, whose groups then run at once. algbw and busbw count bytes as nccl-tests does, in GB/s of 1e9 bytes.
+--profile astra gives ASTRA-sim's exact cycles (chunk: its congestion-aware backend, analytic: the unaware one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from typing import Any
+
+from distsim.errors import ConfigError
+from distsim.units import format_bandwidth, format_size, format_time, parse_size, parse_time
+
+
+def prepare(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    add = parser.add_argument
+    add("operation", metavar="OP", help="all_reduce, all_gather, reduce_scatter, all_to_all, broadcast, reduce, gather, scatter, barrier")
+    add("--size", default="64MiB", help="input of each rank (default: 64MiB)")
+    add("--ranks", type=int, help="number of ranks (default: the topology's hosts)")
+    add("--topo", default="fat_tree", help="topology, as for distsim run (default: fat_tree)")
+    add("--algorithm", default="", help="ring, direct, direct<window>, halving_doubling, recursive_doubling, binary_tree, "
+        "double_binary_tree, hierarchical; a sensible one per operation by default")  # fmt: skip
+    add("--network", default="chunk", help="network level: chunk (default), analytic, ideal")
+    add("--splits", type=int, default=1, help="chunks, pipelined through the algorithm (default: 1)")
+    add("--optimization", choices=("local_bw_aware", "baseline"), default="local_bw_aware", help="all_reduce over dimensions")
+    add("--per-dim", default="", help="hierarchical: algorithm of each dimension, joined by +")
+    add("--endpoint-delay", help="added to every delivery (default: 0; profile astra: 10ns)")
+    add("--group", metavar="FILE", help="JSON: the ranks of the group, or several groups")
+    add("--root", type=int, default=0, help="root of a rooted operation, as index in the group")
+    add("--profile", choices=("native", "astra"), default="native", help="whose semantics")
+    add("--active-chunks", type=int, default=1, help="profile astra: active-chunks-per-dimension")
+    add("--local-mem-bw", type=float, default=1600.0, help="profile astra: local-mem-bw in GB/s")
+    add("--scheduling", choices=("LIFO", "FIFO"), default="LIFO", help="profile astra: scheduling-policy")
+    add("--queues-per-dim", type=int, default=1, help="profile astra: num-queues-per-dim")
+    add("--json", action="store_true", help="print one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Time it and print."""
+    from distsim.topology.spec import build
+
+    size = parse_size(args.size)
+    groups = read_groups(args.group) if args.group else ()
+    topology = build(args.topo, args.ranks or (1 + max(max(g) for g in groups) if groups else None))
+    ranks = args.ranks or topology.hosts
+    timing = _astra(args, size, topology, groups) if args.profile == "astra" else _native(args, size, ranks, topology, groups)
+    if args.json:
+        print(json.dumps(document(timing, args)))
+        return 0
+    print(
+        f"{timing.operation} of {format_size(size)} on {timing.group_size} ranks"
+        + (f" ({len(groups)} groups at once)" if len(groups) > 1 else "")
+        + f": {format_time(timing.time_ps)}, algbw {format_bandwidth(timing.algbw)}, busbw {format_bandwidth(timing.busbw)}"
+    )
+    print(f"  {timing.algorithm}, {args.splits} chunk{'s' if args.splits > 1 else ''}, {timing.transfers:,} transfers; {args.network} network")
+    print(f"  {topology.spec}")
+    for line in topology.inferred:
+        print(f"  {line}")
+    if timing.links.busy.any() and timing.time_ps:
+        worst = int(timing.links.busy.argmax())
+        names = topology.node_names
+        print(
+            f"  busiest link {names[topology.link_src[worst]]} -> {names[topology.link_dst[worst]]}: "
+            f"{100 * timing.links.busy[worst] / timing.time_ps:.1f} % busy, {format_size(int(timing.links.bytes[worst]))}"
+        )
+    return 0
+
+
+def document(timing: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """The JSON document."""
+    whole = args.profile == "astra"
+    ns = (lambda ps: ps // 1000) if whole else (lambda ps: ps / 1000)
+    return {
+        "operation": timing.operation, "bytes": timing.bytes, "ranks": timing.group_size, "algorithm": timing.algorithm,
+        "network": args.network, "profile": args.profile, "splits": args.splits, "topology": timing.topology.spec,
+        "inferred": list(timing.topology.inferred), "time_ns": ns(timing.time_ps), "time_ps": timing.time_ps,
+        "per_rank_ns": {str(rank): ns(end) for rank, end in sorted(timing.finish_ps.items())},
+        "transfers": timing.transfers, "algbw": timing.algbw / 1e9, "busbw": timing.busbw / 1e9, **timing.detail,
+    }  # fmt: skip
+
+
+def _native(args: argparse.Namespace, size: int, ranks: int, topology: Any, groups: tuple[tuple[int, ...], ...]) -> Any:
+    from distsim.engine.placement import CollectiveOptions
+    from distsim.microbench import time_collective
+
+    options = CollectiveOptions.parse(
+        args.algorithm, chunks=args.splits, optimization=args.optimization, per_dim=tuple(filter(None, args.per_dim.split("+"))),
+        endpoint_ps=parse_time(args.endpoint_delay or 0),
+    )  # fmt: skip
+    return time_collective(
+        args.operation, size, ranks, topology, network=args.network, options=options, groups=groups, root=args.root
+    )
+
+
+def _astra(args: argparse.Namespace, size: int, topology: Any, groups: tuple[tuple[int, ...], ...]) -> Any:
+    from distsim.profiles.astra.single import time_collective
+    from distsim.profiles.astra.system import config_of_topology, with_algorithms
+
+    if len(groups) > 1:
+        raise ConfigError(f"{args.group} holds {len(groups)} groups; --profile astra times one")
+    text = args.per_dim or ("" if args.algorithm == "hierarchical" else args.algorithm)
+    config = with_algorithms(config_of_topology(topology, args.network), text)
+    config = replace(
+        config, splits=args.splits, active_chunks=args.active_chunks, local_memory_gbps=args.local_mem_bw, policy=args.scheduling,
+        queues_per_dim=args.queues_per_dim, optimization={"local_bw_aware": "localBWAware"}.get(args.optimization, args.optimization),
+    )  # fmt: skip
+    if args.endpoint_delay:
+        config = replace(config, endpoint_ns=parse_time(args.endpoint_delay) // 1000)
+    return time_collective(args.operation, size, topology, config, groups[0] if groups else ())
+
+
+def read_groups(path: str) -> tuple[tuple[int, ...], ...]:
+    """Groups of a JSON file: a list of ranks, or an object of such lists. Raises ConfigError."""
+    try:
+        with open(path) as file:
+            content = json.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read the group file: {error.strerror}", where=path) from None
+    except ValueError as error:
+        raise ConfigError(f"is not JSON: {error}", where=path) from None
+    lists = [content] if isinstance(content, list) else list(content.values()) if isinstance(content, dict) else []
+    if not lists or not all(isinstance(g, list) and g and all(type(r) is int for r in g) for g in lists):
+        raise ConfigError("is not a group file", where=path, expected="[ranks] or {id: [ranks], ...}")
+    return tuple(tuple(g) for g in lists)

@@ -1,0 +1,75 @@
+"""Check distsim against reference results.
+
+  distsim validate astra --data ../shared/reference/astra
+  distsim validate astra --data DIR --json
+  distsim validate astra --data DIR --fail-under matched_fraction=1
+
+Prints how many reference rows are met, per group, and the rows that are furthest off. The exit code is 0 when the suite
+ran, whatever it found, unless a --fail-under bound is missed (1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from distsim.errors import ConfigError, UnknownNameError
+
+#: suites and what they check; a static list, so that --help imports nothing
+SUITES = ("astra",)
+
+
+def prepare(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("suite", metavar="SUITE", help=f"which reference: {', '.join(SUITES)}")
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder of the reference, in the suite's layout")
+    parser.add_argument(
+        "--fail-under", action="append", default=[], metavar="METRIC=VALUE",
+        help="exit 1 if a metric is below VALUE; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a suite and print its report."""
+    from distsim import registry
+    from distsim.cli.progress import Progress
+
+    suite = registry.lookup("suite", args.suite)()
+    folder = Path(args.data)
+    if not folder.is_dir():
+        raise ConfigError("is not a folder", where=args.data, expected="the reference data of the suite")
+    bounds = [_bound(text) for text in args.fail_under]
+    with Progress(quiet=args.quiet) as progress:
+        report = suite.run(folder, progress)
+    missed = []
+    for metric, least in bounds:
+        if metric not in report.metrics:
+            raise UnknownNameError("metric", metric, report.metrics, where="--fail-under")
+        if report.metrics[metric] < least:
+            missed.append(f"{metric} is {report.metrics[metric]:g}, wanted at least {least:g}")
+    if args.json:
+        print(json.dumps(report.document()))
+    else:
+        print(f"{report.suite}: {report.matched} of {report.rows} reference rows matched")
+        for name, group in report.groups.items():
+            values = ", ".join(f"{key} {value:g}" for key, value in group.items() if key != "rows")
+            print(f"  {name}: {int(group['rows'])} rows, {values}")
+        for reason, count in report.refused.items():
+            print(f"  refused {count}: {reason}")
+        for row in report.worst:
+            print(f"  off by {100 * row['error']:.3g} %: {row['row']}")
+    for line in missed:
+        print(f"distsim: {line}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _bound(text: str) -> tuple[str, float]:
+    metric, _, value = text.partition("=")
+    try:
+        return metric, float(value)
+    except ValueError:
+        raise ConfigError(f"{text!r} is not METRIC=VALUE", where="--fail-under") from None
