@@ -10,6 +10,7 @@ Kernels may call other kernels by their plain names: the compiled form sees the 
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import types
 from collections.abc import Callable
@@ -46,6 +47,19 @@ class Kernel:
         copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
         return copy
 
+    def _fingerprint(self) -> str:
+        """Changes with the code, with the numbers among its globals and with everything that it calls."""
+        code = self._source.__code__
+        scope = self._source.__globals__
+        parts = [_text(code)]
+        for name in code.co_names:
+            value = scope.get(name)
+            if isinstance(value, Kernel) and value is not self:
+                parts.append(value._fingerprint())
+            elif isinstance(value, int | float | str):
+                parts.append(f"{name}={value!r}")
+        return hashlib.blake2s("\n".join(parts).encode(), digest_size=8).hexdigest()
+
     @property
     def interpreted(self) -> Callable[..., Any]:
         """The plain Python form; its callees are called without the detour over Kernel objects."""
@@ -59,7 +73,11 @@ class Kernel:
         if self._compiled is None:
             import numba
 
-            self._compiled = numba.njit(cache=True, nogil=True)(self._with("compiled"))
+            copy = self._with("compiled")
+            # NOTE: numba's cache only notices changes of the function's own file; with the fingerprint in its name, code whose
+            # constants or callees changed in another file is compiled anew instead of being loaded stale.
+            copy.__qualname__ += f"_{self._fingerprint()}"
+            self._compiled = numba.njit(cache=True, nogil=True)(copy)
         return self._compiled
 
     def for_work(self, steps: int) -> tuple[Callable[..., Any], bool]:
@@ -71,6 +89,12 @@ class Kernel:
         if choice == "compiled" or (choice != "python" and steps > COMPILE_ABOVE):
             return self.compiled, True
         return self.interpreted, False
+
+
+def _text(code: types.CodeType) -> str:
+    """What a function does, as text that is the same in every process."""
+    constants = [_text(value) if isinstance(value, types.CodeType) else repr(value) for value in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {constants}"
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:

@@ -7,19 +7,23 @@ picoseconds. A network knows hosts, links and transfers; it does not know ranks 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsim.topology.graph import Topology
 
-NEVER = 1 << 62  #: no further event
+NEVER = 1 << 62  #: no further event; every time is below
+LONGEST = 1 << 60  #: ps: no single delay, latency or serialisation reaches this (13 days)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Transfers:
-    """A DAG of transfers between hosts: what a network moves. The columns of a Schedule with members placed on hosts."""
+    """A DAG of transfers between hosts: what a network moves. The columns of a Schedule with members placed on hosts.
+
+    Never changed once made: a level may remember what it found out about an object it is given again.
+    """
 
     src: NDArray[np.int32]  #: host
     dst: NDArray[np.int32]  #: host
@@ -27,6 +31,10 @@ class Transfers:
     dep_ptr: NDArray[np.int64]
     dep: NDArray[np.int32]  #: earlier rows whose delivery releases this one
     delay: NDArray[np.int64]  #: ps between arrival of the last byte and delivery (reduction, endpoint overhead)
+
+    def columns(self) -> list[NDArray[Any]]:
+        """src, dst, bytes, dep_ptr, dep, delay: what kernels are given."""
+        return [self.src, self.dst, self.bytes, self.dep_ptr, self.dep, self.delay]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +55,11 @@ class LinkUsage:
 
 
 class NetworkModel(Protocol):
-    """A level. States of a group: started -> running -> finished (reported exactly once)."""
+    """A level. States of a group: started -> running -> finished (reported exactly once).
+
+    Groups are numbered 0, 1, 2 ... in the order of their starts. The network's own clock stands where the last ``run_until``
+    stopped: at the instant of the groups that it returned, else at its limit. ``distsim.network.check`` holds the contract.
+    """
 
     def __init__(self, topology: Topology) -> None: ...
 

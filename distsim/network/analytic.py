@@ -1,0 +1,142 @@
+"""Level ``analytic``: nothing contends; a transfer takes the latencies of its route plus its bytes over the narrowest link.
+
+Choose it for first answers, for bounds, and where collectives own their links. The whole of a DAG is known when it starts,
+so a collective of any size is one event. A route forwards without storing (wormhole): unlike at level ``chunk`` the bytes
+are paid once, not once a hop; over one idle link the two agree to the picosecond.
+"""
+
+from __future__ import annotations
+
+import heapq
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsim.errors import ConfigError
+from distsim.network import analytic_kernel
+from distsim.network.columns import Columns
+from distsim.network.model import NEVER, Finished, LinkUsage, Transfers
+from distsim.network.paths import PathTable
+from distsim.network.transfers import forward_dependency, refuse_bad, too_long
+from distsim.registry import register
+from distsim.topology.graph import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a DAG does, relative to its start: duration, last delivery of every host, bytes and busy ps of the links used."""
+
+    duration: int
+    host_end: list[tuple[int, int]]
+    links: NDArray[np.int64]
+    sent: NDArray[np.int64]
+    busy: NDArray[np.int64]
+
+
+@register("network", "analytic")
+class Analytic:
+    """No contention. A row is delivered ``sum(latencies) + ceil(bytes / min(bandwidths)) + delay`` ps after its dependencies;
+    a transfer from a host to itself after its delay.
+
+    The answer to a Transfers object is remembered as long as the object lives: a caller that hands over the same object for
+    the same collective pays once.
+    """
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._paths = PathTable(topology)
+        self._measured = 0  # pairs whose routes have been summed up
+        self._routes = Columns(latency="i8", bandwidth="f8")
+        self._rows = Columns(end="i8")
+        self._hosts = Columns(topology.hosts, seen="i8", end="i8", used="i8")
+        self._links = Columns(
+            topology.links, latency="i8", bandwidth="f8", seen="i8", used="i8", sent="i8", busy="i8", like="i8", like_ps="i8"
+        )
+        self._links.write("latency", 0, topology.link_latency)
+        self._links.write("bandwidth", 0, topology.link_bandwidth)
+        self._sweeps = 0
+        self._known: weakref.WeakKeyDictionary[Transfers, _Answer] = weakref.WeakKeyDictionary()
+        self._sent = np.zeros(topology.links, dtype=np.int64)
+        self._busy = np.zeros(topology.links, dtype=np.int64)
+        self._now = 0
+        self._work = 0
+        self._started = 0
+        self._waiting: list[tuple[int, int, int, _Answer]] = []  # heap of (end, group, start, answer)
+
+    def start(self, transfers: Transfers, at: int) -> int:
+        """See NetworkModel. Raises ConfigError on columns that are no DAG of transfers of this topology, a past ``at`` or an
+        end beyond 2^62 ps; TopologyError where there is no route."""
+        if not self._now <= at < NEVER:
+            raise ConfigError(f"a group cannot start at {at} ps", expected=f"{self._now} ps (now) or later")
+        answer = self._known.get(transfers)
+        if answer is None:
+            refuse_bad(transfers, self._topology)
+            answer = self._known[transfers] = self._solve(transfers)
+        if at + answer.duration >= NEVER:
+            raise too_long()
+        self._sent[answer.links] += answer.sent
+        self._busy[answer.links] += answer.busy
+        heapq.heappush(self._waiting, (at + answer.duration, self._started, at, answer))
+        self._started += 1
+        return self._started - 1
+
+    def next_event(self) -> int:
+        """See NetworkModel: exactly the instant at which the next group finishes."""
+        return self._waiting[0][0] if self._waiting else NEVER
+
+    def run_until(self, limit: int) -> list[Finished]:
+        """See NetworkModel."""
+        at = self.next_event()
+        if at > limit:
+            self._now = max(self._now, limit)
+            return []
+        self._now = at
+        finished = []
+        while self._waiting and self._waiting[0][0] == at:
+            _, group, start, answer = heapq.heappop(self._waiting)
+            finished.append(Finished(group=group, at=at, host_end={host: start + end for host, end in answer.host_end}))
+        return finished
+
+    def usage(self) -> LinkUsage:
+        """See NetworkModel; counted when a group starts."""
+        return LinkUsage(bytes=self._sent.copy(), busy=self._busy.copy())
+
+    def _solve(self, transfers: Transfers) -> _Answer:
+        rows = len(transfers.src)
+        self._work += 2 * rows
+        sweep, compiled = analytic_kernel.sweep.for_work(self._work)
+        measure = analytic_kernel.measure.interpreted
+        if compiled or self._links.compiled:
+            for known in (self._paths, self._routes, self._rows, self._hosts, self._links):
+                known.compile()
+            sweep, measure = analytic_kernel.sweep.compiled, analytic_kernel.measure.compiled
+        columns = transfers.columns()
+        if not self._links.compiled:
+            columns = [column.tolist() for column in columns]
+        pair = self._paths.numbers(columns[0], columns[1])
+        first, path_links = self._paths.pairs["first"], self._paths.links["id"]
+        self._routes.reserve(self._paths.count)
+        latency, bandwidth = self._links["latency"], self._links["bandwidth"]
+        measure(self._measured, self._paths.count, first, path_links, latency, bandwidth, *self._routes.all())
+        self._measured = self._paths.count
+        self._rows.reserve(rows)
+        self._sweeps += 1
+        duration, hosts, links = sweep(
+            self._sweeps, *columns, pair, first, path_links, *self._routes.all(), *self._rows.all(), *self._hosts.all(),
+            *self._links.all(),
+        )  # fmt: skip
+        if duration < 0:
+            raise forward_dependency(-1 - duration)
+        if duration >= NEVER:
+            raise too_long()
+        used = np.array(self._links["used"][:links], dtype=np.int64)
+        ends = self._hosts["end"]
+        return _Answer(
+            duration=int(duration),
+            host_end=[(int(host), int(ends[host])) for host in self._hosts["used"][:hosts]],
+            links=used,
+            sent=np.array([self._links["sent"][link] for link in used], dtype=np.int64),
+            busy=np.array([self._links["busy"][link] for link in used], dtype=np.int64),
+        )

@@ -1,0 +1,116 @@
+"""Routes of pairs of hosts, asked of the topology once per distinct pair: a million transfers over a thousand pairs cost
+a thousand routes and one hash probe each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsim.kernel.jit import kernel
+from distsim.network.columns import Columns
+from distsim.topology.graph import Topology
+
+
+@kernel
+def number_pairs(
+    row: int, src: Any, dst: Any, table: Any, pair_src: Any, pair_dst: Any, count: int, out: Any
+) -> tuple[int, int]:
+    """Write the pair number of rows ``row ...`` to ``out``, giving new pairs the next numbers. Returns (row reached, count):
+    it stops early when the open-addressing ``table`` (pair number + 1, 0 = free, a power of two long) is half full."""
+    mask = len(table) - 1
+    rows = len(src)
+    while row < rows:
+        s = src[row]
+        d = dst[row]
+        # NOTE: both factors are odd and below 2^31: the products stay below 2^62, and a constant s or d cannot cluster.
+        mixed = (s * 1640531527) ^ (d * 1181783497)
+        at = (mixed ^ (mixed >> 17)) & mask
+        found = table[at]
+        while found != 0 and (pair_src[found - 1] != s or pair_dst[found - 1] != d):
+            at = (at + 1) & mask
+            found = table[at]
+        if found == 0:
+            if 2 * count > mask:
+                break
+            pair_src[count] = s
+            pair_dst[count] = d
+            count += 1
+            found = count
+            table[at] = found
+        out[row] = found - 1
+        row += 1
+    return row, count
+
+
+class PathTable:
+    """Routes known so far. Pair p goes over ``links["id"][first[p] : first[p + 1]]`` with ``first = pairs["first"]``.
+
+    ``links`` row 0 is padding: the entry before a route's first always exists.
+    """
+
+    def __init__(self, topology: Topology) -> None:
+        self.topology = topology
+        self.count = 0  #: pairs known
+        self.pairs = Columns(17, first="i8", src="i4", dst="i4")
+        self.pairs["first"][0] = 1
+        self.links = Columns(1, id="i4")
+        self._table = Columns(32, pair="i4")
+
+    def compile(self) -> None:
+        """Arrays from now on."""
+        for columns in (self.pairs, self.links, self._table):
+            columns.compile()
+
+    def numbers(self, src: Any, dst: Any) -> Any:
+        """Pair number of every row, in the form (list or int32 array) of the columns given. Raises TopologyError from the
+        router where hosts are not connected."""
+        compiled = self.pairs.compiled
+        run = number_pairs.compiled if compiled else number_pairs.interpreted
+        out = np.empty(len(src), dtype=np.int32) if compiled else [0] * len(src)
+        known, count, row = self.count, self.count, 0
+        while True:
+            row, count = run(row, src, dst, self._table["pair"], self.pairs["src"], self.pairs["dst"], count, out)
+            if row == len(src):
+                break
+            self._widen(run, count)
+        try:
+            self._route(known, count)
+        except Exception:
+            self._rehash(run, known, self._table.rows)
+            raise
+        return out
+
+    def _widen(self, run: Any, count: int) -> None:
+        """Four times the room for pairs."""
+        self.pairs.reserve(2 * self._table.rows + 1)
+        self._rehash(run, count, 4 * self._table.rows)
+
+    def _rehash(self, run: Any, count: int, rows: int) -> None:
+        """Number the first ``count`` pairs anew in a table of ``rows`` (they keep their numbers)."""
+        table = Columns(rows, pair="i4")
+        if self._table.compiled:
+            table.compile()
+        self._table = table
+        src, dst = self.pairs["src"][:count], self.pairs["dst"][:count]
+        again = np.empty(count, dtype=np.int32) if table.compiled else [0] * count
+        run(0, src, dst, table["pair"], self.pairs["src"], self.pairs["dst"], 0, again)
+
+    def _route(self, known: int, count: int) -> None:
+        """Ask the topology for the routes of pairs ``known ... count - 1``."""
+        if count == known:
+            return
+        src, dst = (np.array(self.pairs[name][known:count], dtype=np.int32) for name in ("src", "dst"))
+        offsets, ids = self.topology.paths(src, dst)
+        first = int(self.pairs["first"][known])
+        self.links.reserve(first + len(ids))
+        self.links.write("id", first, ids)
+        self.pairs.reserve(count + 1)
+        self.pairs.write("first", known + 1, first + np.asarray(offsets[1:], dtype=np.int64))
+        self.count = count
+
+    def of(self, pair: int) -> NDArray[np.int32]:
+        """Link ids of one pair's route."""
+        first = self.pairs["first"]
+        return np.array(self.links["id"][first[pair] : first[pair + 1]], dtype=np.int32)

@@ -1,0 +1,52 @@
+"""Both forms of a kernel answer alike, see the right form of their callees, and are chosen by the work."""
+
+import numpy as np
+import pytest
+
+from distsim.kernel.jit import COMPILE_ABOVE, kernel
+
+
+@kernel
+def twice(value):
+    return 2 * value
+
+
+@kernel
+def fill(values, count):
+    """Writes 0, 2, 4 ..."""
+    for at in range(count):
+        values[at] = twice(at)
+    return count
+
+
+def test_forms_agree_and_write_in_place():
+    listed, array = [0] * 5, np.zeros(5, dtype=np.int64)
+    assert fill(listed, 5) == fill.interpreted(listed, 5) == fill.compiled(array, 5) == 5
+    assert listed == array.tolist() == [0, 2, 4, 6, 8]
+
+
+def test_a_callee_or_a_constant_that_changes_gives_another_name_in_the_cache(monkeypatch):
+    before = fill._fingerprint()
+    assert before == kernel(fill._source)._fingerprint()
+
+    def thrice(value):
+        return 3 * value
+
+    monkeypatch.setitem(fill._source.__globals__, "twice", kernel(thrice))
+    assert fill._fingerprint() != before
+
+
+def test_a_kernel_keeps_its_name_and_docstring():
+    assert fill.__name__ == "fill"
+    assert fill.__doc__ == "Writes 0, 2, 4 ..."
+
+
+@pytest.mark.parametrize(
+    ("choice", "steps", "compiled"),
+    [("", 1, False), ("", COMPILE_ABOVE + 1, True), ("python", 10**9, False), ("compiled", 1, True)],
+)
+def test_work_and_environment_choose_the_form(monkeypatch, choice, steps, compiled):
+    monkeypatch.setenv("DISTSIM_KERNELS", choice)
+    function, is_compiled = fill.for_work(steps)
+    assert is_compiled is compiled
+    assert function is (fill.compiled if compiled else fill.interpreted)
