@@ -50,6 +50,7 @@ class Executor:
         self._hooked: list[int] = []  # first tasks of the batches that have a hook, and (end, hook) of each
         self._hooks: list[tuple[int, Callable[[int], None]]] = []
         self._dirty: list[Stream] = []
+        self._chosen = -1  # last instant in which streams have chosen
 
     def stream(self, device: int, name: str, in_order: bool = False) -> int:
         """Number of the stream of that name on a device, made on first use (in_order: see Stream)."""
@@ -145,12 +146,14 @@ class Executor:
     def _choose(self) -> None:
         """End of an instant: every idle stream with ready tasks takes one; runs that must give way are cut."""
         dirty, self._dirty = self._dirty, []
+        # what is ready only after tasks of no duration ran in this instant has missed the boundaries that lie in it
+        again, self._chosen = self._chosen == self.clock.env.now, self.clock.env.now
         for stream in dirty:
             if stream.first < 0:
                 if stream.ready and (stream.order is None or stream.order[0] == stream.ready[0]):
                     self._start(stream)
             elif stream.order is None and stream.ready and stream.ready[0] < stream.last and stream.first < stream.last:
-                self._cut(stream)
+                self._cut(stream, again)
 
     def _start(self, stream: Stream) -> None:
         """The stream takes its first ready task, and with it the run that it begins."""
@@ -182,11 +185,12 @@ class Executor:
         end = stream.start + self._elapsed[stream.last + 1] - self._elapsed[stream.first]
         stream.call = self.clock.call_at(end, self._ran, stream)
 
-    def _cut(self, stream: Stream) -> None:
+    def _cut(self, stream: Stream, again: bool) -> None:
         """A task that goes before the rest of the run is ready: end the run with the task that is running now."""
         base = self._elapsed[stream.first] - stream.start
-        # the first task of the run that ends now or later
-        current = bisect_right(self._elapsed, self.clock.env.now - 1 + base, stream.first + 1, stream.last + 2) - 1
+        # the first task of the run that ends now or later (later only, if streams have chosen in this instant before)
+        passed = self.clock.env.now - (0 if again else 1) + base
+        current = bisect_right(self._elapsed, passed, stream.first + 1, stream.last + 2) - 1
         if current < stream.last:
             stream.last = current
             self._schedule(stream, self.clock.env.now)
@@ -245,7 +249,7 @@ def _runs(tasks: Tasks, degree: Any, children: Any, *, merge: bool) -> Any:
         one = degree[1:] == 1
         previous = np.full(n - 1, -1, dtype=np.int64)
         previous[one] = tasks.dep[tasks.dep_ptr[1:-1][one]]
-        timed = tasks.kind == Kind.TIMED
+        timed = (tasks.kind == Kind.TIMED) & (tasks.duration > 0)  # one of no duration takes a turn of its own
         joined[:-1] = (
             one & (previous == np.arange(n - 1)) & (children[:-1] == 1) & timed[1:] & timed[:-1]
             & (tasks.stream[1:] == tasks.stream[:-1])

@@ -89,11 +89,17 @@ class Group:
     """A communicator by name: for every rank that is in it, the ordered ranks of its instance.
 
     ``members`` maps a rank to a tuple of ranks; ranks of one instance share one tuple. A relative group ("8 ranks with
-    stride 1") has many instances, one absolute group has one.
+    stride 1") has many instances, one absolute group has one. Where a reader has folded groups of several names into one
+    (ranks that differ in nothing but the name of their group), ``aliases`` keeps each rank's own name for it.
     """
 
     name: str
     members: Mapping[int, tuple[int, ...]]
+    aliases: Mapping[int, str] = field(default_factory=dict)
+
+    def label(self, rank: int) -> str:
+        """The name that ``rank`` knows the group by."""
+        return self.aliases.get(rank, self.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +112,7 @@ class TaskGraph:
     names: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
     source: str = ""  #: file or prefix, for messages
-    defects: tuple[str, ...] = ()  #: what was found (and repaired) while reading
+    defects: tuple[str, ...] = ()  #: what was found while reading: repaired, or odd but no obstacle to a replay
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -122,7 +128,7 @@ class TaskGraph:
 
     def program(self, rank: int) -> Program:
         """What rank runs."""
-        return self.programs[self.rank_program[rank]]
+        return self.programs[int(self.rank_program[rank])]
 
     def members(self, rank: int, group: int) -> tuple[int, ...]:
         """Ordered ranks of the instance of ``group`` that holds ``rank`` (-1: all ranks). TraceError where it is in none."""
@@ -131,7 +137,7 @@ class TaskGraph:
         members = self.groups[group].members.get(rank)
         if members is None:
             raise TraceError(
-                f"rank {rank} uses communicator group {self.groups[group].name!r} but is not a member of it",
+                f"rank {rank} uses communicator group {self.groups[group].label(rank)!r} but is not a member of it",
                 where=self.source,
                 fix="Add the rank to the group, or give the groups file (--groups).",
             )

@@ -1,0 +1,103 @@
+"""Summarise a trace and list its defects.
+
+distsim trace traces/llama3_8b_tp8_dp8.json      ranks, nodes, bytes by collective and group, lower bound of the step time
+distsim trace runs/et/w                          Chakra: runs/et/w.0.et, w.1.et ..., groups from runs/et/w.json
+distsim trace et.tar.gz --groups groups.json     a tar of them, groups from elsewhere
+distsim trace runs/et/w --strict                 exit code 1 on any defect
+distsim trace w.json --json | jq .defects        one JSON document
+distsim trace --schema > trace.schema.json       JSON Schema of the native trace.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from distsim.errors import ConfigError
+
+
+def prepare(parser: argparse.ArgumentParser) -> None:
+    """Arguments."""
+    parser.add_argument("file", nargs="?", help="trace: .json, .parquet, .et file, folder, tar or prefix")
+    parser.add_argument("--groups", metavar="FILE", help='communicator groups, {"<id>": [ranks...]}; default: beside the trace')
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if there is any defect")
+    parser.add_argument("--repair", action="store_true", help="drop dangling dependencies")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of the native trace.json and leave")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 1 if the trace cannot be replayed as it stands (with --strict: if it has any defect)."""
+    if args.schema:
+        from distsim.trace.native_model import schema
+
+        print(json.dumps(schema(), indent=1))
+        return 0
+    if args.file is None:
+        raise ConfigError("no trace was given", fix="distsim trace FILE, or distsim trace --schema.")
+    from distsim.trace.read import load
+    from distsim.trace.summary import summarise
+
+    summary = summarise(*load(args.file, args.groups, args.repair))
+    if args.json:
+        print(json.dumps(summary.document()))
+    else:
+        _print(summary)
+    grave = [d for d in summary.defects if args.strict or (d.severity == "error" and not d.repaired)]
+    return 1 if grave else 0
+
+
+def _print(summary: object) -> None:
+    from distsim.trace.summary import Summary
+    from distsim.units import format_size, format_time
+
+    assert isinstance(summary, Summary)
+    s = summary
+    if s.critical_path_ps is not None:
+        bound = f"at least {format_time(s.critical_path_ps)} (critical path with an infinite network)"
+    elif s.critical_path_ops is not None:
+        bound = f"critical path {_count(s.critical_path_ops)}FLOP (no recorded durations)"
+    else:
+        bound = "no lower bound: it cannot end" if s.compute_ps or s.num_ops else "no lower bound: no durations"
+    errors = sum(d.severity == "error" and not d.repaired for d in s.defects)
+    told = f"; {errors} defect{'s' if errors != 1 else ''} that forbid{'s' if errors == 1 else ''} a replay" if errors else ""
+    print(f"{s.source}: {s.ranks:,} rank{'' if s.ranks == 1 else 's'}, {s.nodes:,} nodes; {bound}{told}")
+    print()
+    print(f"  {s.programs:,} distinct program{'s' if s.programs != 1 else ''}: "
+          + ", ".join(f"{count:,} {name}" for name, count in s.by_type.items()))  # fmt: skip
+    if s.compute_ps is not None:
+        low, high = map(format_time, s.compute_ps)
+        print(f"  compute per rank: {high}" if low == high else f"  compute per rank: {low} to {high}")
+    if s.num_ops:
+        print(f"  operations: {_count(s.num_ops)}FLOP over all ranks")
+    if s.untimed:
+        print(f"  {s.untimed:,} compute nodes have no recorded duration (they count as 0 above; a run needs a GPU for them)")
+    if s.traffic:
+        rows = [("operation", "group", "ranks", "nodes", "bytes in", "largest")]
+        for t in s.traffic:
+            sizes = (
+                f"{t.group_sizes[0]}"
+                if len(t.group_sizes) == 1
+                else f"{min(t.group_sizes, default=0)}-{max(t.group_sizes, default=0)}"
+            )
+            rows.append((t.operation, t.group, sizes, f"{t.nodes:,}", format_size(t.bytes), format_size(t.largest)))
+        widths = [max(len(row[k]) for row in rows) for k in range(6)]
+        print()
+        for row in rows:
+            cells = [row[k].ljust(widths[k]) if k < 2 else row[k].rjust(widths[k]) for k in range(6)]
+            print("  " + "  ".join(cells).rstrip())
+    if s.defects:
+        print()
+        print(f"  {len(s.defects)} defect{'s' if len(s.defects) != 1 else ''}:")
+        for defect in s.defects:
+            mark = "repaired" if defect.repaired else defect.severity
+            print(f"    [{mark}] {defect.line()}")
+
+
+def _count(number: int) -> str:
+    """``1.2 P``: powers of 1000."""
+    value, at = float(number), 0
+    while value >= 1000 and at < 6:
+        value /= 1000
+        at += 1
+    return f"{value:.4g} {('', 'k', 'M', 'G', 'T', 'P', 'E')[at]}"

@@ -1,0 +1,187 @@
+"""From any trace format to any other, losing nothing.
+
+Everything goes through documents (the complete form), rank by rank, except where columns say all there is: then an ``.et``
+trace becomes Parquet without a Python object per node. What the target cannot say is refused by name.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from typing import Any
+
+from distsim.errors import ConfigError, UnknownNameError
+from distsim.trace import chakra, native_write, protobuf
+from distsim.trace.defect import refuse
+from distsim.trace.document import Document, RankTrace
+from distsim.trace.files import Output, is_tar, output
+from distsim.trace.graph import TaskGraph
+from distsim.trace.groups import format_groups
+from distsim.trace.read import assemble, chakra_document, load, open_trace
+from distsim.trace.rows import decode_document
+
+#: name -> what it is
+FORMATS = {
+    "native": "distsim's own trace.json: one file, written and read by people",
+    "parquet": "columns, for large traces: one file",
+    "et": "Chakra protobuf: PREFIX.<rank>.et and PREFIX.json (groups), a folder or a tar of them",
+    "chakra-json": "Chakra as concatenated protobuf-JSON objects: PREFIX.<rank>.json",
+    "chakra-legacy": "Chakra's older workload_graph JSON: PREFIX.<rank>.json",
+}
+
+
+def convert(src: str, dst: str, to: str | None = None, groups: str | None = None, repair: bool = False) -> str:
+    """Write the trace ``src`` as ``dst``.
+
+    Args:
+        to: one of FORMATS; default by ``dst``: ``.json`` native, ``.parquet`` parquet, anything else et.
+        groups: communicator-group file of the source.
+        repair: drop dangling dependencies (parquet only; the other formats keep them as they are).
+
+    Returns:
+        The format that was written.
+
+    Raises:
+        ConfigError: unknown format. TraceError: unreadable source, or something in it that the target cannot say.
+    """
+    if to is not None and to not in FORMATS:
+        raise UnknownNameError("trace format", to, FORMATS)
+    kind = to or format_of(dst)
+    if os.path.abspath(src) == os.path.abspath(dst):
+        raise ConfigError("source and destination are the same", where=dst)
+    with output() as out:
+        if kind == "parquet":
+            _write_parquet(src, dst, groups, repair, out)
+        elif kind == "native":
+            document = open_document(src, groups)
+            out.write(dst, native_write.write_document(document))
+        else:
+            writers: dict[str, Callable[[RankTrace, str], bytes]] = {
+                "et": lambda trace, _: protobuf.write_document(trace), "chakra-json": _objects, "chakra-legacy": _legacy,
+            }  # fmt: skip
+            _write_ranks(open_document(src, groups), dst, "et" if kind == "et" else "json", writers[kind], out)
+    return kind
+
+
+def format_of(dst: str) -> str:
+    """The format that a destination's name asks for."""
+    name = dst.removesuffix(".gz")
+    return "native" if name.endswith(".json") else "parquet" if name.endswith(".parquet") else "et"
+
+
+def open_document(src: str, groups: str | None = None) -> Document:
+    """Any trace as documents."""
+    kind, content = open_trace(src, groups)
+    if kind in ("et", "json"):
+        return chakra_document(*content)
+    from distsim.trace import native
+
+    if kind == "parquet":
+        from distsim.trace import parquet
+
+        graph = parquet.read(src)
+        content = native.parse(json.dumps(_native_object(graph, parquet.native_programs(src, graph))).encode(), src)
+    return native.document(content)
+
+
+def _native_object(graph: TaskGraph, programs: list[dict[str, Any]]) -> dict[str, Any]:
+    from distsim.trace.groups import instances
+
+    groups = {group.name: [list(members) for members in instances(group)] for group in graph.groups}
+    return {"format": native_write.FORMAT, "ranks": graph.ranks, "groups": groups, "programs": programs}
+
+
+def _objects(trace: RankTrace, label: str) -> bytes:
+    from distsim.trace import chakra_json
+
+    return chakra_json.write_objects(trace)
+
+
+def _legacy(trace: RankTrace, label: str) -> bytes:
+    from distsim.trace import chakra_json
+
+    return chakra_json.write_legacy(trace, label)
+
+
+def _write_ranks(document: Document, dst: str, suffix: str, writer: Callable[[RankTrace, str], bytes], out: Output) -> None:
+    """A file per rank and the groups file: beside each other, in a folder (dst ends in /), or in a tar."""
+    parts = {}
+    prefix = "trace" if is_tar(dst) else os.path.join(dst, "trace") if dst.endswith("/") or os.path.isdir(dst) else dst
+    zipped = prefix.endswith(".gz")
+    prefix = prefix.removesuffix(".gz").removesuffix(f".{suffix}")
+    for rank, trace in enumerate(document):
+        data = writer(trace, document.label(rank))
+        name = f"{prefix}.{rank}.{suffix}" + (".gz" if zipped else "")
+        if is_tar(dst):
+            parts[name] = data
+        else:
+            out.write(name, data)
+    if document.groups:
+        if is_tar(dst):
+            parts[f"{prefix}.json"] = format_groups(document.groups)
+        else:
+            out.write(f"{prefix}.json", format_groups(document.groups))
+    if is_tar(dst):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for name, data in parts.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        out.write(dst, buffer.getvalue())
+
+
+def _write_parquet(src: str, dst: str, groups: str | None, repair: bool, out: Output) -> None:
+    from distsim.trace import parquet
+
+    kind, content = open_trace(src, groups)
+    if kind == "parquet":
+        raise ConfigError("source and destination are both Parquet", where=src, fix="Copy the file.")
+    if kind == "native":
+        _write_native_as_parquet(src, content, dst, repair, out)
+        return
+    located, defined = content
+    decoded = chakra.decode(located, defined) if kind == "et" else None
+    extras: list[list[str | None]] = []
+    heads: list[dict[str, Any]] = []
+    if decoded is None or decoded.unmodelled:
+        document = chakra_document(located, defined)
+        held: dict[int, RankTrace] = {}
+
+        def load_rank(rank: int) -> RankTrace:
+            # NOTE: each distinct program is read again below; only the numbers of programs are kept here
+            trace = document.load(rank)
+            held.setdefault(id(trace), trace)
+            return trace
+
+        decoded = decode_document(Document(document.source, document.ranks, load_rank, defined, document.labels), defined)
+        graph, _, defects = assemble(decoded, defined, src, repair, fold=False)
+        for program, trace in zip(graph.programs, held.values(), strict=True):
+            rows = (native_write.row_object(graph, program, row) for row in range(len(program)))
+            extras.append(
+                [parquet.extra_of(native_write.node_object(node), row) for node, row in zip(trace.nodes, rows, strict=True)]
+            )
+            heads.append(native_write.head_object(trace))
+    else:
+        graph, _, defects = assemble(decoded, defined, src, repair, fold=False)
+        heads = [native_write.head_object(protobuf.read_document(head, located.source)) for head in decoded.heads]
+    refuse(defects, strict=False)
+    parquet.write(graph, out.reserve(dst), extras, heads)
+
+
+def _write_native_as_parquet(src: str, content: Any, dst: str, repair: bool, out: Output) -> None:
+    """A native trace keeps its shared programs and relative groups."""
+    from distsim.trace import native, parquet
+
+    graph, defects = load(src, repair=repair)
+    refuse([defect for defect in defects if defect.kind in ("dangling", "duplicate")], strict=False)
+    extras = [
+        [parquet.extra_of(native.placed_object(placed), native_write.row_object(graph, program, row))
+         for row, placed in enumerate(content.unrolled(index))]
+        for index, program in enumerate(graph.programs)
+    ]  # fmt: skip
+    heads = [p.head.model_dump() if p.head else {"version": "0.0.4"} for p in content.spec.programs]
+    parquet.write(graph, out.reserve(dst), extras, heads)
