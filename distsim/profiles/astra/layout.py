@@ -30,7 +30,8 @@ UNFINISHED = 19  # ranks still at work
 GROUPS = 20
 MESSAGES = 21  # messages sent
 FOLD_TICK = 22  # folded: tick of the last look at ties ...
-FOLD_SEEN = 23  # ... and what has happened in it: 1 callbacks, 2 arrivals
+FOLD_SEEN = 23  # ... what has happened in it: 1 callbacks, 2 arrivals ...
+FOLD_STREAM = 24  # ... and the stream that a message came for, -1 for none yet
 
 # --- header: free-list heads and free counts of the pools -----------------------------------------------------------------
 EVENT_FREE, EVENT_LEFT = 30, 31

@@ -67,14 +67,21 @@ def tell(m, f, receiver):
 
 
 @kernel
-def seen(m, what):
-    """Folded: a rank's own callbacks and another's message in one tick have no order that holds for all ranks."""
+def seen(m, what, stream):
+    """Folded: note what happens in a tick (1 callbacks, 2 a message for a stream).
+
+    A rank's own callbacks and others' messages, or messages for two of its streams, have no order within a tick that holds
+    for all ranks; messages for one stream do alike in any order.
+    """
     if m[FOLD_TICK] != m[NOW]:
         m[FOLD_TICK] = m[NOW]
         m[FOLD_SEEN] = 0
+        m[FOLD_STREAM] = -1
     m[FOLD_SEEN] |= what
-    if m[FOLD_SEEN] == 3:
+    if m[FOLD_SEEN] == 3 or (stream >= 0 and m[FOLD_STREAM] >= 0 and m[FOLD_STREAM] != stream):
         m[AMBIGUOUS] = 1
+    if stream >= 0:
+        m[FOLD_STREAM] = stream
 
 
 @kernel
@@ -115,16 +122,16 @@ def run(m, f, fired, budget):
             m[EVENTS_DONE] += 1
             if kind == CALLBACKS:
                 if m[FOLDED]:
-                    seen(m, 1)
+                    seen(m, 1, -1)
                 callbacks(m, f, arg)
             elif kind == ARRIVAL:
                 if m[AWARE] and hop_done(m, arg) == 0:
                     next_hop(m, f, arg)
                 else:
-                    if m[FOLDED]:
-                        seen(m, 2)
                     sender = m[m[CHUNK] + arg * CHUNK_W + K_SENDER]
                     receiver = delivered(m, arg)
+                    if m[FOLDED]:
+                        seen(m, 2, receiver)
                     if sender >= 0:
                         node_done(m, f, sender)
                     if receiver != NOBODY:
