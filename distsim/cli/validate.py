@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
     if not folder.is_dir():
         raise ConfigError("is not a folder", where=args.data, expected="the reference data of the suite")
     bounds = [_bound(text) for text in args.fail_under]
-    with Progress(quiet=args.quiet) as progress:
-        report = suite.run(folder, progress)
+    with Progress() as progress:
+        report = suite.run(folder, (lambda fraction, what: None) if args.quiet else progress)
     missed = []
     for metric, least in bounds:
         if metric not in report.metrics:

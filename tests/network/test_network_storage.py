@@ -6,14 +6,11 @@ import random
 import numpy as np
 import pytest
 
-from distsim.collectives.schedule import Collective, schedule
-from distsim.errors import ConfigError
 from distsim.network import columns
 from distsim.network.check import star
 from distsim.network.columns import Blocks, Columns
 from distsim.network.paths import PathTable
 from distsim.network.rounding import serialisation
-from distsim.network.transfers import place
 
 
 def test_columns_keep_their_rows_when_they_grow_and_change_form():
@@ -63,20 +60,6 @@ def test_path_table_asks_once_per_pair(compiled):
             first = table.pairs["first"]
             assert list(table.links["id"][first[number] : first[number + 1]]) == ([] if src == dst else [2 * src, 2 * dst + 1])
     assert len(asked) == len(set(asked)) == table.count
-
-
-def test_place_puts_members_on_hosts():
-    ring = schedule("ring", Collective("all_reduce", 4, 4000))
-    hosts = [9, 3, 5, 7]
-    placed = place(ring, hosts, lambda rows: np.where(rows.reduce, 10, 0))
-    assert placed.src.tolist() == [hosts[member] for member in ring.src]
-    assert placed.dst.tolist() == [hosts[member] for member in ring.dst]
-    assert placed.delay.tolist() == [10 if reduce else 0 for reduce in ring.reduce]
-    assert not place(ring, hosts).delay.any()
-    with pytest.raises(ConfigError, match="3 hosts for a schedule of 4"):
-        place(ring, hosts[:3])
-    with pytest.raises(ConfigError, match="1 delays"):
-        place(ring, hosts, lambda _: np.zeros(1, dtype=np.int64))
 
 
 def test_serialisation_rounds_up():
