@@ -75,8 +75,9 @@ def simulate(
         spec = trace
     else:
         source = trace.source if isinstance(trace, TaskGraph) else os.fspath(trace)
-        named = {} if topology is None or isinstance(topology, Topology) else {"topo": topology}
-        spec = RunSpec(trace=source, **named, **options)
+        if isinstance(topology, str):
+            options = {"topo": topology, **options}
+        spec = RunSpec(trace=source, **options)
     say = progress or (lambda fraction, what: None)
     if isinstance(trace, TaskGraph):
         graph = trace
@@ -95,7 +96,9 @@ def cost_provider(spec: RunSpec) -> CostProvider:
     """The compute-duration provider that a specification asks for. Raises ConfigError."""
     if spec.compute == "recorded":
         if spec.peak or spec.memory_bandwidth:
-            raise ConfigError("--peak and --memory-bandwidth have no effect on recorded durations", fix="Add --compute roofline.")
+            raise ConfigError(
+                "--peak and --memory-bandwidth have no effect on recorded durations", fix="Add --compute roofline."
+            )
         return registry.lookup("cost", "recorded")()  # type: ignore[no-any-return]
     if not spec.peak or not spec.memory_bandwidth:
         raise ConfigError(
@@ -112,7 +115,9 @@ def collective_options(spec: RunSpec) -> CollectiveOptions:
     )
 
 
-def replay(graph: TaskGraph, topology: Topology, spec: RunSpec, progress: Progress, hosts: Sequence[int] | None = None) -> Result:
+def replay(
+    graph: TaskGraph, topology: Topology, spec: RunSpec, progress: Progress, hosts: Sequence[int] | None = None
+) -> Result:
     """Run a trace that has been read on a topology that has been built. ``hosts``: host of each rank (default: in order)."""
     clock, recorder = Clock(), Recorder()
     network = registry.lookup("network", spec.network, where="--network")(topology)

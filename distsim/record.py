@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 class Collective(Protocol):
     """What the recorder wants to know of a collective."""
 
-    operation: str
-    bytes: int
-    members: tuple[int, ...]
-    label: str
+    @property
+    def operation(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def members(self) -> tuple[int, ...]: ...
+    @property
+    def label(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +84,9 @@ class Recorder:
 
     def collective(self, call: Collective, first: int, start: int, end: int, algorithm: str) -> None:
         """A collective has ended."""
-        self.collectives.append(CollectiveRow(call.operation, call.label, call.bytes, call.members, algorithm, first, start, end))
+        self.collectives.append(
+            CollectiveRow(call.operation, call.label, call.bytes, call.members, algorithm, first, start, end)
+        )
 
     def spans(self, durations: NDArray[np.int64]) -> Spans:
         """The finished columns. ``durations``: of every task, by which runs are spread out."""

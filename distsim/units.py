@@ -15,10 +15,29 @@ PS_PER_MS = 1_000_000_000
 PS_PER_S = 1_000_000_000_000
 
 _NUMBER = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")
-_PREFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
-           "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-_TIME = {"ps": 1, "ns": PS_PER_NS, "us": PS_PER_US, "µs": PS_PER_US, "ms": PS_PER_MS, "s": PS_PER_S,
-         "min": 60 * PS_PER_S, "h": 3600 * PS_PER_S}
+_PREFIX = {
+    "": 1,
+    "k": 10**3,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "P": 10**15,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
+_TIME = {
+    "ps": 1,
+    "ns": PS_PER_NS,
+    "us": PS_PER_US,
+    "µs": PS_PER_US,
+    "ms": PS_PER_MS,
+    "s": PS_PER_S,
+    "min": 60 * PS_PER_S,
+    "h": 3600 * PS_PER_S,
+}
 
 
 def _split(text: str | int | float, kind: str, example: str) -> tuple[str, str]:
@@ -70,7 +89,9 @@ def parse_bandwidth(text: str | int | float) -> float:
             raise ConfigError(f"{text!r} has an unknown bandwidth unit {unit!r}", expected="Gbps, GB/s, GBps, GiB/s or GiBps")
         value = float(number) * factor / (8 if bits else 1)
     if not value > 0:
-        raise ConfigError(f"bandwidth {text!r} must be positive", fix="A link that carries nothing is left out of the topology.")
+        raise ConfigError(
+            f"bandwidth {text!r} must be positive", fix="A link that carries nothing is left out of the topology."
+        )
     return value
 
 

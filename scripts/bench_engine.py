@@ -65,9 +65,14 @@ def cases(folder: Path) -> list[Case]:
         base = ["collective", "all_reduce", "--algorithm", "ring", "--network", "chunk", "--json"]
         found.append(
             Case(
-                f"shuffled ring, {topo}", [*base, "--topo", topo, "--size", "64MiB", "--group", str(group)],
-                [*base, "--topo", topo, "--size", "1KiB", "--ranks", "2"], crossings, "crossings", "", "5 M/s",
-            )  # fmt: skip
+                f"shuffled ring, {topo}",
+                [*base, "--topo", topo, "--size", "64MiB", "--group", str(group)],
+                [*base, "--topo", topo, "--size", "1KiB", "--ranks", "2"],
+                crossings,
+                "crossings",
+                "",
+                "5 M/s",
+            )
         )
     tiny = str(folder / "tiny")
     for profile in ([], ["--profile", "astra"]):
@@ -78,7 +83,9 @@ def cases(folder: Path) -> list[Case]:
             ("chain", 1_600_000, "39 s, 1,955 MB", "8 s, 900 MB"), ("fan", 40_000, "never ends", "0.8 s"),
         ):  # fmt: skip
             command = ["run", str(folder / name), "--topo", "ring", *network, *tail]
-            found.append(Case(name + label, command, ["run", tiny, "--topo", "ring", *network, *tail], nodes, "nodes", peer, bar))
+            found.append(
+                Case(name + label, command, ["run", tiny, "--topo", "ring", *network, *tail], nodes, "nodes", peer, bar)
+            )
         if (folder / "gpt512").is_dir():
             small = ["run", tiny, "--topo", "switch", *network, *tail]
             command = ["run", str(folder / "gpt512" / "w"), "--topo", "switch", *network, *tail]
@@ -139,5 +146,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-
     main()

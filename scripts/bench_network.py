@@ -18,14 +18,14 @@ import numpy as np
 
 from distsim import registry
 from distsim.collectives.schedule import Collective, Schedule, schedule
+from distsim.engine.placement import place
 from distsim.network.model import NEVER
-from distsim.network.transfers import place
 from distsim.topology.graph import Topology
 from distsim.topology.spec import build
 from distsim.units import format_time, parse_size
 
 TOPOLOGIES = ("fat_tree:k=16", "torus:dims=16x8x8", "switch:hosts=1024")
-LEVELS = ("chunk", "analytic")
+LEVELS = ("cut_through", "chunk", "analytic")
 
 
 def once(level: str, topology: Topology, plan: Schedule, hosts: np.ndarray) -> tuple[float, int]:

@@ -25,7 +25,11 @@ from distsim.units import format_bandwidth, format_size, format_time, parse_size
 def prepare(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     add = parser.add_argument
-    add("operation", metavar="OP", help="all_reduce, all_gather, reduce_scatter, all_to_all, broadcast, reduce, gather, scatter, barrier")
+    add(
+        "operation",
+        metavar="OP",
+        help="all_reduce, all_gather, reduce_scatter, all_to_all, broadcast, reduce, gather, scatter, barrier",
+    )
     add("--size", default="64MiB", help="input of each rank (default: 64MiB)")
     add("--ranks", type=int, help="number of ranks (default: the topology's hosts)")
     add("--topo", default="fat_tree", help="topology, as for distsim run (default: fat_tree)")
@@ -63,7 +67,10 @@ def run(args: argparse.Namespace) -> int:
         + (f" ({len(groups)} groups at once)" if len(groups) > 1 else "")
         + f": {format_time(timing.time_ps)}, algbw {format_bandwidth(timing.algbw)}, busbw {format_bandwidth(timing.busbw)}"
     )
-    print(f"  {timing.algorithm}, {args.splits} chunk{'s' if args.splits > 1 else ''}, {timing.transfers:,} transfers; {args.network} network")
+    print(
+        f"  {timing.algorithm}, {args.splits} chunk{'s' if args.splits > 1 else ''}, {timing.transfers:,} transfers; "
+        f"{args.network} network"
+    )
     print(f"  {topology.spec}")
     for line in topology.inferred:
         print(f"  {line}")
@@ -79,8 +86,10 @@ def run(args: argparse.Namespace) -> int:
 
 def document(timing: Any, args: argparse.Namespace) -> dict[str, Any]:
     """The JSON document."""
-    whole = args.profile == "astra"
-    ns = (lambda ps: ps // 1000) if whole else (lambda ps: ps / 1000)
+
+    def ns(ps: int) -> float:
+        return ps // 1000 if args.profile == "astra" else ps / 1000
+
     return {
         "operation": timing.operation, "bytes": timing.bytes, "ranks": timing.group_size, "algorithm": timing.algorithm,
         "network": args.network, "profile": args.profile, "splits": args.splits, "topology": timing.topology.spec,
@@ -95,7 +104,8 @@ def _native(args: argparse.Namespace, size: int, ranks: int, topology: Any, grou
     from distsim.microbench import time_collective
 
     options = CollectiveOptions.parse(
-        args.algorithm, chunks=args.splits, optimization=args.optimization, per_dim=tuple(filter(None, args.per_dim.split("+"))),
+        args.algorithm, chunks=args.splits, optimization=args.optimization,
+        per_dim=tuple(filter(None, args.per_dim.split("+"))),
         endpoint_ps=parse_time(args.endpoint_delay or 0),
     )  # fmt: skip
     return time_collective(
@@ -112,8 +122,9 @@ def _astra(args: argparse.Namespace, size: int, topology: Any, groups: tuple[tup
     text = args.per_dim or ("" if args.algorithm == "hierarchical" else args.algorithm)
     config = with_algorithms(config_of_topology(topology, args.network), text)
     config = replace(
-        config, splits=args.splits, active_chunks=args.active_chunks, local_memory_gbps=args.local_mem_bw, policy=args.scheduling,
-        queues_per_dim=args.queues_per_dim, optimization={"local_bw_aware": "localBWAware"}.get(args.optimization, args.optimization),
+        config, splits=args.splits, active_chunks=args.active_chunks, local_memory_gbps=args.local_mem_bw,
+        policy=args.scheduling, queues_per_dim=args.queues_per_dim,
+        optimization="localBWAware" if args.optimization == "local_bw_aware" else args.optimization,
     )  # fmt: skip
     if args.endpoint_delay:
         config = replace(config, endpoint_ns=parse_time(args.endpoint_delay) // 1000)

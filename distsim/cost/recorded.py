@@ -12,8 +12,7 @@ from distsim.trace.graph import NodeType, Program
 
 def timed_rows(program: Program) -> NDArray[np.bool_]:
     """Rows that take a time of their own: compute and memory nodes."""
-    kind = program.type
-    return (kind == NodeType.COMP) | (kind == NodeType.MEM_LOAD) | (kind == NodeType.MEM_STORE)
+    return np.isin(program.type, (NodeType.COMP, NodeType.MEM_LOAD, NodeType.MEM_STORE))
 
 
 @register("cost", "recorded")

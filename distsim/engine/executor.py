@@ -256,5 +256,3 @@ def _runs(tasks: Tasks, degree: Any, children: Any, *, merge: bool) -> Any:
         )  # fmt: skip
     ends = np.flatnonzero(~joined)
     return ends[np.searchsorted(ends, np.arange(n))].astype(np.int64)
-
-

@@ -108,7 +108,9 @@ class Placer:
             dep_ptr=np.zeros(2, dtype=np.int64), dep=np.zeros(0, dtype=np.int32), delay=np.zeros(1, dtype=np.int64),
         )  # fmt: skip
 
-    def _dims(self, call: CollectiveCall, options: CollectiveOptions, algorithm: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    def _dims(
+        self, call: CollectiveCall, options: CollectiveOptions, algorithm: str
+    ) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """Dimensions of a hierarchical collective: those of the topology that the call involves."""
         if algorithm != "hierarchical":
             return (), ()

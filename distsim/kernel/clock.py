@@ -33,7 +33,7 @@ class Call(simpy.Event):
 
     __slots__ = ("subject",)
 
-    def __init__(self, env: simpy.Environment, callback: Callable[[Any], None], subject: Any = None) -> None:
+    def __init__(self, env: Any, callback: Callable[[Any], None], subject: Any = None) -> None:
         # NOTE: simpy.Event.__init__ and succeed() by hand: this is the hot path of every task
         self.env = env
         self.callbacks = [callback]
@@ -47,7 +47,7 @@ class Clock:
     """Now, and what happens when. The clock runs dry when neither plane has anything left to do."""
 
     def __init__(self) -> None:
-        self.env = simpy.Environment(0)
+        self.env: Any = simpy.Environment(0)  # its now is typed as a float; ours is always an int
         self.events = 0  #: control-plane events so far
         self._planes: list[Plane] = []
         self._settling: list[Callable[[], None]] = []

@@ -39,7 +39,9 @@ class Astra:
         micro = find(data, "microbenchmarks.csv")
         traces = sorted(path for path in (data / "llm").glob("*") if path.is_dir()) if (data / "llm").is_dir() else []
         if micro is None and not traces:
-            raise ConfigError("holds no microbenchmarks.csv and no llm/ folder", where=str(data), expected="the layout of reference/astra")
+            raise ConfigError(
+                "holds no microbenchmarks.csv and no llm/ folder", where=str(data), expected="the layout of reference/astra"
+            )
         if micro is not None:
             _micro(micro, report, progress)
         if traces:
@@ -79,7 +81,8 @@ def config_of_row(row: dict[str, str]) -> AstraConfig:
     algorithms = tuple(Implementation.parse(name) for name in row["algorithm"].split("|"))
     return AstraConfig(
         dims, row["backend"] == "aware", {row["collective"]: algorithms}, splits=int(row["splits"]),
-        active_chunks=int(row["active_chunks"]), queues_per_dim=int(row["queues_per_dim"]), endpoint_ns=int(row["endpoint_delay"]),
+        active_chunks=int(row["active_chunks"]), queues_per_dim=int(row["queues_per_dim"]),
+        endpoint_ns=int(row["endpoint_delay"]),
         local_memory_gbps=float(row["local_mem_bw"]), policy=row["sched"], optimization=row["coll_opt"],
     ).checked()  # fmt: skip
 
@@ -124,7 +127,9 @@ def _llm(traces: list[Path], report: Report, progress: Progress) -> None:
                 try:
                     reference = json.loads(text(path))
                     config = config_of_result(reference, "unaware" not in path.name)
-                    finish, exposed = ([v for _, v in sorted(((int(r), v) for r, v in reference[k].items()))] for k in ("per_rank", "exposed"))
+                    finish, exposed = (
+                        [v for _, v in sorted(((int(r), v) for r, v in reference[k].items()))] for k in ("per_rank", "exposed")
+                    )
                 except (KeyError, ValueError, TypeError, AttributeError) as error:
                     raise ConfigError(f"is not a result: {error}", where=str(path)) from None
                 graph = graph or read_trace(workload)
@@ -133,8 +138,8 @@ def _llm(traces: list[Path], report: Report, progress: Progress) -> None:
                 _refuse(report, what, error)
                 continue
             pairs = [*zip(done.finish.tolist(), finish, strict=False), *zip(done.exposed.tolist(), exposed, strict=False)]
-            error = 1.0 if len(finish) != len(done.finish) else max(abs(a - b) / max(1, abs(b)) for a, b in pairs)
-            _score(report, "llm", what, error)
+            off = 1.0 if len(finish) != len(done.finish) else max(abs(a - b) / max(1, abs(b)) for a, b in pairs)
+            _score(report, "llm", what, off)
 
 
 def config_of_result(reference: dict[str, Any], aware: bool) -> AstraConfig:

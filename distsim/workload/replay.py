@@ -37,7 +37,9 @@ class Replay:
         self._cost = cost
         self._offset = device_offset
         self._order: dict[int, NDArray[np.int64]] = {}
-        self._static: dict[int, tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = {}
+        self._static: dict[
+            int, tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+        ] = {}
         self.durations = np.zeros(0, dtype=np.int64)  #: ps of every task
         self.rank_start = np.zeros(graph.ranks + 1, dtype=np.int64)  #: first task of each rank, relative to first_task
         self._rings: dict[tuple[int, ...], int] = {}
@@ -84,7 +86,11 @@ class Replay:
         place[order] = np.arange(len(order))
         of_type = np.full(8, Kind.INSTANT, dtype=np.int8)
         of_type[[NodeType.COMP, NodeType.MEM_LOAD, NodeType.MEM_STORE]] = Kind.TIMED
-        of_type[NodeType.COMM_COLL], of_type[NodeType.COMM_SEND], of_type[NodeType.COMM_RECV] = Kind.COLLECTIVE, Kind.SEND, Kind.RECEIVE
+        of_type[NodeType.COMM_COLL], of_type[NodeType.COMM_SEND], of_type[NodeType.COMM_RECV] = (
+            Kind.COLLECTIVE,
+            Kind.SEND,
+            Kind.RECEIVE,
+        )
         degree = np.diff(program.dep_ptr)[order]
         dep_ptr = np.concatenate(([0], np.cumsum(degree)))
         if np.array_equal(order, np.arange(len(order))):
@@ -141,9 +147,10 @@ class Replay:
             return found
         picked = order[rows]
         columns = zip(
-            rows.tolist(), picked.tolist(), kind[rows].tolist(), program.collective[picked].tolist(), program.bytes[picked].tolist(),
-            program.group[picked].tolist(), program.root[picked].tolist(), program.dims[picked].tolist(), program.tag[picked].tolist(),
-            strict=True,
+            rows.tolist(), picked.tolist(), kind[rows].tolist(),
+            *(column[picked].tolist() for column in (
+                program.collective, program.bytes, program.group, program.root, program.dims, program.tag
+            )), strict=True,
         )  # fmt: skip
         count: dict[int, int] = {}
         members_of: dict[int, tuple[tuple[int, ...], int]] = {}
@@ -155,7 +162,7 @@ class Replay:
                 members, ring_number = members_of[group]
                 number = count.get(group, 0)
                 count[group] = number + 1
-                key = (group, ring_number, number, coll, size, root, dims)
+                key: tuple[object, ...] = (group, ring_number, number, coll, size, root, dims)
                 index = shared.get(key)
                 if index is None:
                     if coll < 0:

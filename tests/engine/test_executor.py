@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,11 +38,14 @@ class Bench:
         degree = [len(row[4]) for row in rows]
         return self.executor.submit(
             Tasks(
-                kind=np.array([row[0] for row in rows], np.int8), stream=np.array([row[1] for row in rows], np.int32),
-                duration=np.array([row[2] for row in rows], np.int64), call=np.array([row[3] for row in rows], np.int32),
+                kind=np.array([row[0] for row in rows], np.int8),
+                stream=np.array([row[1] for row in rows], np.int32),
+                duration=np.array([row[2] for row in rows], np.int64),
+                call=np.array([row[3] for row in rows], np.int32),
                 dep_ptr=np.concatenate(([0], np.cumsum(degree))).astype(np.int64),
-                dep=np.array([d for row in rows for d in row[4]], np.int32), calls=tuple(calls),
-            ),  # fmt: skip
+                dep=np.array([d for row in rows for d in row[4]], np.int32),
+                calls=tuple(calls),
+            ),
             on_done,
         )
 
@@ -114,7 +119,7 @@ def test_law_2_nothing_starts_before_its_dependencies_nor_overlaps_on_a_stream(r
         assert spans.start[i] >= spans.ready[i] == max((spans.end[d] for d in row[4]), default=0)
     for stream in (0, 1):
         mine = sorted((spans.start[i], spans.end[i]) for i, row in enumerate(rows) if row[1] == stream)
-        assert all(a[1] <= b[0] for a, b in zip(mine, mine[1:], strict=False))
+        assert all(a[1] <= b[0] for a, b in pairwise(mine))
 
 
 def test_tasks_that_arrive_while_it_runs():
@@ -146,9 +151,9 @@ def test_tasks_that_arrive_while_it_runs():
 
 def _collective_rows(bench, members, size=1000, key=0, operation="all_reduce"):
     call = CollectiveCall(("g", key), operation, size, members)
-    return [
-        (Kind.COLLECTIVE, bench.executor.stream(m, "comm", in_order=True), 0, i, []) for i, m in enumerate(members)
-    ], [call] * len(members)
+    return [(Kind.COLLECTIVE, bench.executor.stream(m, "comm", in_order=True), 0, i, []) for i, m in enumerate(members)], [
+        call
+    ] * len(members)
 
 
 def test_a_collective_starts_when_the_last_member_has_come():
@@ -206,7 +211,7 @@ def test_members_must_agree():
         bench.finish()
     bench = Bench()
     send = bench.executor.stream(0, "send")
-    with pytest.raises(TraceError, match="1000 bytes .* wants 999 bytes"):
+    with pytest.raises(TraceError, match=r"1000 bytes .* wants 999 bytes"):
         bench.submit(
             [(Kind.SEND, send, 0, 0, []), (Kind.RECEIVE, -1, 0, 1, [])], [MessageCall(0, 1, 0, 1000), MessageCall(0, 1, 0, 999)]
         )
@@ -219,7 +224,12 @@ def test_a_dependency_cycle_of_two_communicators_is_a_deadlock():
     a, b = CollectiveCall(("g", 0), "all_reduce", 8, (0, 1)), CollectiveCall(("h", 0), "all_reduce", 8, (0, 1))
     s0, s1 = bench.executor.stream(0, "comm", in_order=True), bench.executor.stream(1, "comm", in_order=True)
     bench.submit(
-        [(Kind.COLLECTIVE, s0, 0, 0, []), (Kind.COLLECTIVE, s0, 0, 1, []), (Kind.COLLECTIVE, s1, 0, 1, []), (Kind.COLLECTIVE, s1, 0, 0, [])],
+        [
+            (Kind.COLLECTIVE, s0, 0, 0, []),
+            (Kind.COLLECTIVE, s0, 0, 1, []),
+            (Kind.COLLECTIVE, s1, 0, 1, []),
+            (Kind.COLLECTIVE, s1, 0, 0, []),
+        ],
         [a, b],
     )
     with pytest.raises(DeadlockError, match="4 tasks can never finish"):

@@ -29,12 +29,12 @@ LEVELS = ("analytic", "cut_through", "chunk")
 CONTENDED = ("cut_through", "chunk")
 FLAT = {
     "all_reduce": ("ring", "direct", "recursive_doubling", "binary_tree", "double_binary_tree"),
-    "all_gather": ("ring", "direct", "recursive_doubling"), "reduce_scatter": ("ring", "direct"), "all_to_all": ("ring", "direct"),
+    "all_gather": ("ring", "direct", "recursive_doubling"), "reduce_scatter": ("ring", "direct"),
+    "all_to_all": ("ring", "direct"),
     "broadcast": ("ring", "direct", "binary_tree", "double_binary_tree"), "reduce": ("ring", "direct", "binary_tree"),
-    "gather": ("direct", "binary_tree"), "scatter": ("direct", "binary_tree"), "barrier": ("ring", "recursive_doubling", "binary_tree"),
+    "gather": ("direct", "binary_tree"), "scatter": ("direct", "binary_tree"),
+    "barrier": ("ring", "recursive_doubling", "binary_tree"),
 }  # fmt: skip
-
-
 
 
 @st.composite
@@ -52,7 +52,9 @@ def traces(draw, ranks=None):
         what = draw(st.sampled_from(["compute", "compute", "collective", "collective", "message", "memory"]))
         size = draw(st.sampled_from([1, 777, 65536, 1_000_003]))
         if what == "compute":
-            rows.append((i, NodeType.COMP, deps, {"duration_ps": draw(st.integers(0, 20)) * 1_000_000, "cpu": draw(st.booleans())}))
+            rows.append(
+                (i, NodeType.COMP, deps, {"duration_ps": draw(st.integers(0, 20)) * 1_000_000, "cpu": draw(st.booleans())})
+            )
         elif what == "memory":
             rows.append((i, NodeType.MEM_LOAD, deps, {"duration_ps": draw(st.integers(0, 20)) * 1_000_000}))
         elif what == "collective":
@@ -62,9 +64,7 @@ def traces(draw, ranks=None):
         else:
             values = {"bytes": size, "tag": 1000 + i, "peer_kind": PeerKind.IN_GROUP}
             rows.append((2 * i + 1000, NodeType.COMM_SEND, deps, {**values, "peer": 1}))
-    late = [
-        (row[0] + 1, NodeType.COMM_RECV, row[2], {**row[3], "peer": -1}) for row in rows if row[1] == NodeType.COMM_SEND
-    ]
+    late = [(row[0] + 1, NodeType.COMM_RECV, row[2], {**row[3], "peer": -1}) for row in rows if row[1] == NodeType.COMM_SEND]
     p = program(rows + late)
     return TaskGraph((p,), np.zeros(n, np.int32), groups, names=("",), source="random")
 
@@ -73,7 +73,19 @@ def traces(draw, ranks=None):
 def scenarios(draw):
     """(trace, topology, options)"""
     graph = draw(traces())
-    topo = draw(st.sampled_from(["ring", "switch", "fully_connected", "fat_tree", "torus:dims=2x2x2", "rail_optimized:gpus_per_node=2", "nd:dims=ring2+switch"]))
+    topo = draw(
+        st.sampled_from(
+            [
+                "ring",
+                "switch",
+                "fully_connected",
+                "fat_tree",
+                "torus:dims=2x2x2",
+                "rail_optimized:gpus_per_node=2",
+                "nd:dims=ring2+switch",
+            ]
+        )
+    )
     algorithm = ",".join(f"{operation}={draw(st.sampled_from(names))}" for operation, names in FLAT.items())
     return graph, build(topo, graph.ranks), {"algorithm": algorithm, "splits": draw(st.integers(1, 3))}
 
@@ -125,7 +137,10 @@ def test_law_3_bounds(scenario):
     slow = build(":".join((name, rest)), graph.ranks)
     fast = _scaled(slow, 2.0)
     plain = {**options, "splits": 1}
-    assert simulate(graph, fast, network="analytic", **plain).makespan <= simulate(graph, slow, network="analytic", **plain).makespan
+    assert (
+        simulate(graph, fast, network="analytic", **plain).makespan
+        <= simulate(graph, slow, network="analytic", **plain).makespan
+    )
 
 
 def _scaled(topology, factor):
@@ -177,7 +192,9 @@ def test_law_6_a_neighbour_on_other_links_changes_nothing(first, second, level):
 
     def spans(graphs):
         clock, recorder = Clock(), Recorder()
-        communication = Communication(clock, lookup("network", level)(topology), Placer(topology, range(8)), CollectiveOptions(), recorder)
+        communication = Communication(
+            clock, lookup("network", level)(topology), Placer(topology, range(8)), CollectiveOptions(), recorder
+        )
         executor = Executor(clock, communication, recorder)
         workloads = [Replay(g, lookup("cost", "recorded")(), device_offset=4 * i) for i, g in graphs]
         for workload in workloads:

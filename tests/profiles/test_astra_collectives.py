@@ -61,7 +61,9 @@ def test_halving_doubling_closed_form():
 cases = st.builds(
     lambda kind, n, algorithm, operation, aware, splits, active, size, endpoint, queues: (
         operation, size,
-        lambda: config(kind, n, algorithm, operation, aware, splits=splits, active_chunks=active, endpoint_ns=endpoint, queues_per_dim=queues),
+        lambda: config(
+            kind, n, algorithm, operation, aware, splits=splits, active_chunks=active, endpoint_ns=endpoint, queues_per_dim=queues
+        ),
     ),
     st.sampled_from(["ring", "switch", "fully_connected"]), st.sampled_from([2, 3, 4, 5, 8, 16]),
     st.sampled_from(["ring", "direct", "direct1", "direct2", "halvingDoubling", "doubleBinaryTree"]),
@@ -130,11 +132,15 @@ def test_refusals_where_astra_sim_hangs_or_crashes():
 
 def test_files_of_astra_sim(tmp_path):
     network = tmp_path / "network.yml"
-    network.write_text("topology: [ Ring, Switch ]\nnpus_count: [ 2, 4 ]\nbandwidth: [ 50.0, 25.0 ]\nlatency: [ 500.0, 1000.0 ]\n")
+    network.write_text(
+        "topology: [ Ring, Switch ]\nnpus_count: [ 2, 4 ]\nbandwidth: [ 50.0, 25.0 ]\nlatency: [ 500.0, 1000.0 ]\n"
+    )
     dims = read_network(network)
     assert dims == (NetworkDim("ring", 2, 50.0, 500.0), NetworkDim("switch", 4, 25.0, 1000.0))
     system = tmp_path / "system.json"
-    system.write_text('{"scheduling-policy": "FIFO", "endpoint-delay": 12, "all-reduce-implementation": ["ring", "direct4"], "boost-mode": 0}')
+    system.write_text(
+        '{"scheduling-policy": "FIFO", "endpoint-delay": 12, "all-reduce-implementation": ["ring", "direct4"], "boost-mode": 0}'
+    )
     read = read_system(system, AstraConfig(dims))
     assert (read.policy, read.endpoint_ns, read.ignored) == ("FIFO", 12, ("boost-mode",))
     assert read.implementation("all_reduce") == (Implementation("ring"), Implementation("direct", 4))

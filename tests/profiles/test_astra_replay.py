@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-
 from building import graph, program
 
 from distsim.errors import DistsimError, TopologyError, TraceError
@@ -15,7 +14,6 @@ from distsim.profiles.astra.lower import job_of_trace
 from distsim.profiles.astra.replay import simulate
 from distsim.profiles.astra.run import simulate_files
 from distsim.trace.graph import CollectiveType, Group, NodeType, TaskGraph
-
 
 COMP, SEND, RECV, COLL = NodeType.COMP, NodeType.COMM_SEND, NodeType.COMM_RECV, NodeType.COMM_COLL
 TWO = AstraConfig((NetworkDim("switch", 2, 50.0, 500.0),)).checked()
@@ -40,7 +38,8 @@ def test_one_compute_at_a_time_in_id_order_and_zero_becomes_one_nanosecond():
 def test_host_and_device_compute_overlap_and_roofline_truncates():
     config = AstraConfig(TWO.dims, roofline=True, local_memory_gbps=1000.0, peak_tflops=1.0).checked()
     p = program([
-        (0, COMP, [], {"num_ops": 3_333_333, "tensor_size": 100, **us(9)}), (1, COMP, [], {"num_ops": 100, "tensor_size": 1_234_567}),
+        (0, COMP, [], {"num_ops": 3_333_333, "tensor_size": 100, **us(9)}),
+        (1, COMP, [], {"num_ops": 100, "tensor_size": 1_234_567}),
         (2, COMP, [], {"cpu": True, **us(4)}),
     ])  # fmt: skip
     done = run(graph(p, program([])), config)
@@ -62,7 +61,9 @@ def test_send_holds_the_communication_until_arrival_and_late_receives_end_at_onc
 
 def test_ranks_that_never_meet_are_a_deadlock_that_names_them():
     coll = {"bytes": 4096, "collective": CollectiveType.ALL_REDUCE}
-    with pytest.raises(DistsimError, match=r"rank 0 and 0 more wait in all_reduce of 4096 bytes \(node 0\), where ranks 1 never came"):
+    with pytest.raises(
+        DistsimError, match=r"rank 0 and 0 more wait in all_reduce of 4096 bytes \(node 0\), where ranks 1 never came"
+    ):
         from distsim.profiles.astra.blame import blame
 
         g = graph(program([(0, COLL, [], coll)]), program([(0, COMP, [], us(1))]))
@@ -88,7 +89,10 @@ def test_inputs_that_cannot_be_replayed():
 
 
 def test_law_5_a_folded_replay_equals_the_unfolded_one():
-    halves = [Group("a", {0: (0, 1), 1: (0, 1), 2: (2, 3), 3: (2, 3)}), Group("b", {0: (0, 2), 2: (0, 2), 1: (1, 3), 3: (1, 3)})]
+    halves = [
+        Group("a", {0: (0, 1), 1: (0, 1), 2: (2, 3), 3: (2, 3)}),
+        Group("b", {0: (0, 2), 2: (0, 2), 1: (1, 3), 3: (1, 3)}),
+    ]
     p = program([
         (0, COMP, [], us(5)), (1, COLL, [0], {"bytes": 1 << 20, "collective": 0, "group": 0}),
         (2, COLL, [0], {"bytes": 1 << 18, "collective": 2, "group": 1}), (3, COMP, [1], us(2)),
@@ -111,7 +115,9 @@ def test_astra_sims_own_files_and_parity(astra_reference, tmp_path):
     folder = astra_reference / "llm" / "gpt8_dp2tp2pp2"
     reference = json.loads((folder / "result_sw1d_aware.json").read_text())
     network = tmp_path / "network.yml"
-    network.write_text("".join(f"{key}: {json.dumps(reference[key])}\n" for key in ("topology", "npus_count", "bandwidth", "latency")))
+    network.write_text(
+        "".join(f"{key}: {json.dumps(reference[key])}\n" for key in ("topology", "npus_count", "bandwidth", "latency"))
+    )
     system = tmp_path / "system.json"
     system.write_text(json.dumps({
         "scheduling-policy": "LIFO", "endpoint-delay": 10, "active-chunks-per-dimension": 1, "preferred-dataset-splits": 4,

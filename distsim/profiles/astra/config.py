@@ -30,11 +30,25 @@ _KEYS = {
     "num-queues-per-dim": "queues_per_dim",
 }
 #: keys that ASTRA-sim reads and that change nothing on its analytical backends as this profile models them
-_IGNORED = {"boost-mode", "trace-enabled", "replay-only", "L", "o", "g", "G", "local-reduction-delay", "track-local-mem",
-            "local-mem-trace-filename", "intra-dimension-scheduling", "inter-dimension-scheduling", "model-shared-bus"}
+_IGNORED = {
+    "boost-mode",
+    "trace-enabled",
+    "replay-only",
+    "L",
+    "o",
+    "g",
+    "G",
+    "local-reduction-delay",
+    "track-local-mem",
+    "local-mem-trace-filename",
+    "intra-dimension-scheduling",
+    "inter-dimension-scheduling",
+    "model-shared-bus",
+}
 #: values at which such a key is indeed without effect; any other value is refused
 _HARMLESS: dict[str, tuple[Any, ...]] = {
-    "replay-only": (0,), "model-shared-bus": (0,), "intra-dimension-scheduling": ("FIFO",), "inter-dimension-scheduling": ("baseline", "ascending"),
+    "replay-only": (0,), "model-shared-bus": (0,), "intra-dimension-scheduling": ("FIFO",),
+    "inter-dimension-scheduling": ("baseline", "ascending"),
 }  # fmt: skip
 
 
@@ -66,10 +80,21 @@ class Implementation:
         if name.startswith("direct"):
             window = name[len("direct") :]
             if window and (not window.isdigit() or int(window) == 0):
-                raise ConfigError(f"{text!r} is not a direct algorithm", where=where, expected="direct or direct<window>, as direct4")
+                raise ConfigError(
+                    f"{text!r} is not a direct algorithm", where=where, expected="direct or direct<window>, as direct4"
+                )
             return cls("direct", int(window or 0), flat)
         if name not in ("ring", "halvingDoubling", "doubleBinaryTree"):
-            known = ("ring", "direct", "direct4", "halvingDoubling", "doubleBinaryTree", "oneRing", "oneDirect", "oneHalvingDoubling")
+            known = (
+                "ring",
+                "direct",
+                "direct4",
+                "halvingDoubling",
+                "doubleBinaryTree",
+                "oneRing",
+                "oneDirect",
+                "oneHalvingDoubling",
+            )
             raise UnknownNameError("ASTRA-sim collective implementation", text, known, where=where)
         return cls(name, 0, flat)
 
@@ -163,12 +188,16 @@ def read_network(path: Path) -> tuple[NetworkDim, ...]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"is not YAML: {str(error).splitlines()[0]}", where=str(path)) from None
     if not isinstance(document, dict):
-        raise ConfigError("is not an ASTRA-sim network file", where=str(path), expected="keys topology, npus_count, bandwidth, latency")
+        raise ConfigError(
+            "is not an ASTRA-sim network file", where=str(path), expected="keys topology, npus_count, bandwidth, latency"
+        )
     columns = {}
     for key in ("topology", "npus_count", "bandwidth", "latency"):
         value = document.pop(key, None)
         if not isinstance(value, list) or not value:
-            raise ConfigError(f"key {key!r} is missing or not a list", where=str(path), expected=f"{key}: [ ... ], one entry per dimension")
+            raise ConfigError(
+                f"key {key!r} is missing or not a list", where=str(path), expected=f"{key}: [ ... ], one entry per dimension"
+            )
         columns[key] = value
     if document:
         raise UnknownNameError("key", str(next(iter(document))), columns, where=str(path))

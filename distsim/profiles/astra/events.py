@@ -5,7 +5,7 @@ Ticks that have events are kept in a binary heap; a hash table finds the list of
 # kernels: see distsim.kernel.jit for what they may and may not do
 
 from distsim.kernel.jit import kernel
-from distsim.profiles.astra.layout import *  # noqa: F403
+from distsim.profiles.astra.layout import *
 
 
 @kernel

@@ -85,6 +85,10 @@ def _partners_agree(job: Job, config: AstraConfig, groups: tuple[int, ...], own:
         for number, group in enumerate(parts[key]):
             start = int(job.instances[rank, group, L.I_FIRST])
             index, size = int(job.instances[rank, group, L.I_INDEX]), int(job.instances[rank, group, L.I_SIZE])
-            if seen.setdefault(start, (number, group)) != (number, group) or int(job.members[start + index]) != rank or size < 2:
+            if (
+                seen.setdefault(start, (number, group)) != (number, group)
+                or int(job.members[start + index]) != rank
+                or size < 2
+            ):
                 return False
     return True

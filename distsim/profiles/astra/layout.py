@@ -6,7 +6,7 @@ region to enlarge it. Pool regions (events, channels, chunks ...) chain their fr
 ``f`` holds the floating-point parameters.
 """
 
-# --- header: scalars -------------------------------------------------------------------------------------------------
+# --- header: scalars ------------------------------------------------------------------------------------------------
 NOW = 0  # ns
 RANKS = 1  # ranks simulated (1 when folded)
 WORLD = 2  # ranks of the cluster
@@ -33,7 +33,7 @@ FOLD_TICK = 22  # folded: tick of the last look at ties ...
 FOLD_SEEN = 23  # ... what has happened in it: 1 callbacks, 2 arrivals ...
 FOLD_STREAM = 24  # ... and the stream that a message came for, -1 for none yet
 
-# --- header: free-list heads and free counts of the pools -----------------------------------------------------------------
+# --- header: free-list heads and free counts of the pools -----------------------------------------------------------
 EVENT_FREE, EVENT_LEFT = 30, 31
 TICK_FREE, TICK_LEFT = 32, 33
 CALL_FREE, CALL_LEFT = 34, 35
@@ -41,7 +41,7 @@ CHANNEL_FREE, CHANNEL_LEFT = 36, 37
 CHUNK_FREE, CHUNK_LEFT = 38, 39
 STREAM_FREE, STREAM_LEFT = 40, 41
 
-# --- header: bases of the regions -----------------------------------------------------------------------------------------
+# --- header: bases of the regions -----------------------------------------------------------------------------------
 HEAP = 50  # ticks waiting, a binary heap of (tick, row)
 TICK = 51
 TICK_BUCKET = 52
@@ -68,7 +68,7 @@ MEMBER = 72  # members of group instances
 INSTANCE = 73  # (rank, group) -> first member, size, own index
 HEADER = 80
 
-# --- rows --------------------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------------------------
 HEAP_W = 2
 TICK_W = 4  # HASH_NEXT/free, TIME, HEAD, TAIL
 CALL_W = 5  # HASH_NEXT/free, RANK, TIME, HEAD, TAIL
@@ -133,20 +133,20 @@ RING_NET, SWITCH_NET, FULL_NET = 0, 1, 2
 INSTANCE_W = 3
 I_FIRST, I_SIZE, I_INDEX = 0, 1, 2
 
-# --- event kinds in the tick lists ------------------------------------------------------------------------------------------
+# --- event kinds in the tick lists ----------------------------------------------------------------------------------
 CALLBACKS = 0  # ARG: row of CALL
 ARRIVAL = 1  # ARG: chunk, at its next hop
 LINK_FREE = 2  # ARG: link
 LATE_RECEIVE = 3  # ARG: receiver: a message that had come before it was asked for
-# --- kinds in the per-rank callback lists -------------------------------------------------------------------------------------
+# --- kinds in the per-rank callback lists ---------------------------------------------------------------------------
 REDUCE_THEN = 0  # ARG: stream, AUX: bytes to reduce, then GENERAL
 GENERAL = 1  # ARG: stream
 NODE_DONE = 2  # ARG: node (row of STATE)
-# --- receivers: a stream, or a node as -1 - row ----------------------------------------------------------------------------------
+# --- receivers: a stream, or a node as -1 - row ---------------------------------------------------------------------
 
-# --- floats -------------------------------------------------------------------------------------------------------------------------
+# --- floats ---------------------------------------------------------------------------------------------------------
 F_MEMORY = 0  # local memory, bytes/ns
 F_DIMS = 1  # then per dimension: bytes/ns, latency in ns
 
-# --- what run() answers ----------------------------------------------------------------------------------------------------------
+# --- what run() answers ---------------------------------------------------------------------------------------------
 DONE, GROW, STUCK, UNSURE, PAUSE = 0, 1, 2, 3, 4

@@ -46,5 +46,3 @@ def _link_numbers(config: AstraConfig, topology: Topology, folded: bool) -> NDAr
         base += link_count(dim.kind, 1 if folded else world, dim.size)
         stride *= dim.size
     return number
-
-

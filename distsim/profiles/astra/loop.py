@@ -2,7 +2,7 @@
 
 from distsim.kernel.jit import kernel
 from distsim.profiles.astra.events import call_back, close_call, close_tick, free_event, pop_tick
-from distsim.profiles.astra.layout import *  # noqa: F403
+from distsim.profiles.astra.layout import *
 from distsim.profiles.astra.streams import end_stream, endpoint_done, next_phase, packet_received
 from distsim.profiles.astra.transport import NOBODY, delivered, hop_done, link_free, next_hop
 from distsim.profiles.astra.workload import issue, node_done

@@ -90,14 +90,18 @@ def _table(graph: TaskGraph, rank: int, config: AstraConfig, plans: Plans) -> Ta
     nodes[:n, L.N_PLAN] = L.NOTHING
     nodes[:n, L.N_GROUP] = program.group[order]
     nodes[:n, L.N_BYTES] = program.bytes[order]
-    nodes[:n, L.N_TAG] = np.where(kind == NodeType.COMM_COLL, np.maximum(program.priority[order], 0), np.maximum(program.tag[order], 0))
+    nodes[:n, L.N_TAG] = np.where(
+        kind == NodeType.COMM_COLL, np.maximum(program.priority[order], 0), np.maximum(program.tag[order], 0)
+    )
     for wanted, plan in ((NodeType.COMM_SEND, L.SEND), (NodeType.COMM_RECV, L.RECEIVE)):
         rows = np.flatnonzero(kind == wanted)
         nodes[rows, L.N_PLAN] = plan
         for row in rows.tolist():
             peer = graph.peer(rank, int(order[row]))
             if peer == rank:
-                raise TraceError(f"node {int(program.id[order[row]])} sends to its own rank", where=f"{graph.source}: rank {rank}")
+                raise TraceError(
+                    f"node {int(program.id[order[row]])} sends to its own rank", where=f"{graph.source}: rank {rank}"
+                )
             if nodes[row, L.N_BYTES] <= 0:
                 raise TraceError(
                     f"node {int(program.id[order[row]])} moves {int(nodes[row, L.N_BYTES])} bytes",
@@ -132,7 +136,11 @@ def _plan_collectives(
         operation = operation.removesuffix("_block")
         count = len(graph.members(rank, group)) if group >= 0 else ranks
         if count < 2:
-            raise CollectiveError(f"{operation} in a group of one rank", where=where, fix="Drop the node, or widen the group (ASTRA-sim never ends here).")
+            raise CollectiveError(
+                f"{operation} in a group of one rank",
+                where=where,
+                fix="Drop the node, or widen the group (ASTRA-sim never ends here).",
+            )
         try:
             chosen.append(
                 plans.recorded() if operation == "broadcast"
@@ -195,7 +203,9 @@ def job_of_collective(operation: str, size: int, config: AstraConfig, group: tup
     node[0, L.N_CLASS], node[0, L.N_GROUP], node[0, L.N_BYTES] = L.COMM, 0 if group else -1, size
     node[0, L.N_PLAN] = plans.plan(operation, size, 0 if whole else len(group))
     one = Table(node.ravel(), np.zeros(0, np.int64), np.zeros(1, np.int64), np.array([0, 0, 0, 1, 1, 1]), np.zeros(1, np.int64))
-    none = Table(np.zeros(L.NODE_W, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(6, np.int64), np.zeros(0, np.int64))
+    none = Table(
+        np.zeros(L.NODE_W, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(6, np.int64), np.zeros(0, np.int64)
+    )
     instances = np.zeros((config.ranks, 1, L.INSTANCE_W), dtype=np.int64)
     for index, rank in enumerate(group):
         instances[rank, 0] = 0, len(group), index
@@ -211,7 +221,9 @@ def link_count(kind: str, ranks: int, size: int) -> int:
     return ranks * size if kind == "fully_connected" else 2 * ranks
 
 
-def memory_of(job: Job, config: AstraConfig, *, folded: bool, room: int = 1) -> tuple[NDArray[np.int64], NDArray[np.float64], Spans]:
+def memory_of(
+    job: Job, config: AstraConfig, *, folded: bool, room: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.float64], Spans]:
     """(m, f, spans) for the kernels. ``room`` multiplies the pools (after a run that asked to GROW)."""
     world = config.ranks
     ranks = 1 if folded else world

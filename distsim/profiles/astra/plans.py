@@ -135,7 +135,9 @@ class Plans:
         """Messages that a rank sends in the largest plan: the work that a run may take."""
         best = 0
         for chunks, first, count, _ in self._rows:
-            best = max(best, chunks * sum(p[L.F_COUNT] + 2 * (p[L.F_ALGORITHM] == L.TREE) for p in self._phases[first : first + count]))
+            best = max(
+                best, chunks * sum(p[L.F_COUNT] + 2 * (p[L.F_ALGORITHM] == L.TREE) for p in self._phases[first : first + count])
+            )
         return best
 
     def algorithms(self) -> set[int]:

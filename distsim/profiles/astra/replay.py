@@ -117,4 +117,3 @@ def _result(job: Job, config: AstraConfig, m: NDArray[np.int64], spans: Spans, *
         finish, exposed, start, end, links[:, L.L_BYTES].copy(), links[:, L.L_BUSY_NS].copy(), int(m[L.EVENTS_DONE]),
         int(m[L.MESSAGES]) * times, folded,
     )  # fmt: skip
-

@@ -31,6 +31,7 @@ from distsim.workload.spans import span_columns
 
 PS = 1000  #: picoseconds in ASTRA-sim's cycle, the nanosecond
 
+
 def simulate_trace(spec: Any, progress: Callable[[float | None, str], None] | None = None, **system: Any) -> Result:
     """Replay under the profile on a topology of distsim.
 
@@ -70,7 +71,13 @@ def simulate_files(
     config = read_system(Path(system), AstraConfig(read_network(Path(network)), backend(level)))
     graph = read_trace(workload, groups)
     topology = build(spec_of(config), config.ranks)
-    spec = {"astra_workload": workload, "astra_network": network, "astra_system": system, "astra_groups": groups, "network": level}
+    spec = {
+        "astra_workload": workload,
+        "astra_network": network,
+        "astra_system": system,
+        "astra_groups": groups,
+        "network": level,
+    }
     return _simulate(graph, config, topology, spec, progress)
 
 
@@ -181,6 +188,8 @@ def _collectives(graph: TaskGraph, job: Job, done: AstraRun) -> tuple[Collective
             for i, row in enumerate(here[in_time].tolist()):
                 operation = CollectiveType(int(program.collective[row])).name.lower().removesuffix("_block")
                 found.append(
-                    CollectiveRow(operation, label, int(program.bytes[row]), members, "", int(first[i]), int(last[i]), int(end_[i]))
+                    CollectiveRow(
+                        operation, label, int(program.bytes[row]), members, "", int(first[i]), int(last[i]), int(end_[i])
+                    )
                 )
     return tuple(found)

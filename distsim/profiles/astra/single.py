@@ -21,7 +21,9 @@ def time_collective(
     done = simulate(job_of_collective(operation, size, config, group), config)
     members = group or tuple(range(config.ranks))
     finish = {rank: int(done.finish[rank]) * PS for rank in members}
-    algorithm = "ring" if group and len(group) < config.ranks else "+".join(i.algorithm for i in config.implementation(operation))
+    algorithm = (
+        "ring" if group and len(group) < config.ranks else "+".join(i.algorithm for i in config.implementation(operation))
+    )
     return CollectiveTiming(
         max(finish.values()), finish, done.messages, operation, size, len(members), algorithm, topology,
         link_table(done, config, topology), {"events": done.events, "folded": done.folded},

@@ -1,66 +1,16 @@
 """Collectives: each is cut into chunks, each chunk is a stream that walks its phases through the queues of a rank.
 
 A queue lets a fixed number of its streams run; the others wait by priority, equal ones in order of arrival. A phase is one
-algorithm in one dimension. Every algorithm of ASTRA-sim is told by counts: the k-th packet that a rank inserts decides to
-whom the k-th message goes, how large it is and whether a reduction comes first; so a stream needs no packet list.
+algorithm in one dimension. The k-th packet that a rank inserts decides to whom the k-th message goes, how large it is and
+whether a reduction comes first; so a stream needs no packet list.
 """
 
 from distsim.kernel.jit import kernel
 from distsim.profiles.astra.events import call_back
-from distsim.profiles.astra.layout import *  # noqa: F403
+from distsim.profiles.astra.layout import *
+from distsim.profiles.astra.rings import member, message_bytes, peer_step
 from distsim.profiles.astra.transport import receive, send
-
-
-@kernel
-def member(m, s, index):
-    """Rank at a position of the stream's ring: a group's member, or the rank at that coordinate of the phase's dimension."""
-    b = m[STREAM] + s * STREAM_W
-    if m[b + X_FIRST] >= 0:
-        return m[m[MEMBER] + m[b + X_FIRST] + index]
-    e = m[DIM] + m[m[PHASE] + m[b + X_PHASE] * PHASE_W + F_RING] * DIM_W
-    stride = m[e + D_STRIDE]
-    return m[b + X_RANK] + (index - m[b + X_INDEX]) * stride
-
-
-@kernel
-def peer_step(m, s, k):
-    """Ring steps from this rank to the one that gets its k-th message (signed: backwards is negative)."""
-    b = m[STREAM] + s * STREAM_W
-    p = m[PHASE] + m[b + X_PHASE] * PHASE_W
-    algorithm = m[p + F_ALGORITHM]
-    size = m[b + X_SIZE]
-    if algorithm == HALVING:
-        levels = m[p + F_CYCLE]  # parallel 1 + (levels - 1)
-        if m[p + F_OPERATION] == ALL_GATHER:
-            offset = size >> (k + 1) if k < levels else 0
-        elif k < levels:
-            offset = 1 << k
-        else:
-            offset = size >> (k - levels + 1)
-        if offset == 0:
-            return 0
-        return offset if (m[b + X_INDEX] // offset) % 2 == 0 else -offset
-    step = 1
-    if algorithm == DIRECT:
-        step = 1 + k % (size - 1)
-    return -step if m[b + X_BACKWARDS] else step
-
-
-@kernel
-def message_bytes(m, s, k):
-    """Bytes of the k-th message of a stream in its phase."""
-    b = m[STREAM] + s * STREAM_W
-    p = m[PHASE] + m[b + X_PHASE] * PHASE_W
-    size = m[p + F_START]
-    if m[p + F_ALGORITHM] != HALVING:
-        return size
-    levels = m[p + F_CYCLE]
-    if m[p + F_OPERATION] == ALL_GATHER:
-        return size << k
-    if k < levels:
-        return size >> k
-    # ASTRA-sim doubles what its truncated halvings left
-    return (size >> levels) << (k - levels + 1)
+from distsim.profiles.astra.trees import start_tree, tree_step
 
 
 @kernel
@@ -73,9 +23,7 @@ def insert_packet(m, s):
     cycle = m[p + F_CYCLE]
     operation = m[p + F_OPERATION]
     reduces = 0
-    if k % cycle >= m[p + F_PARALLEL] and (
-        operation == REDUCE_SCATTER or (operation == ALL_REDUCE and (k // cycle) % 2 == 0)
-    ):
+    if k % cycle >= m[p + F_PARALLEL] and (operation == REDUCE_SCATTER or (operation == ALL_REDUCE and (k // cycle) % 2 == 0)):
         reduces = 1
     delay = 10 if m[p + F_LOCAL] else m[ENDPOINT]
     if reduces:
@@ -99,7 +47,9 @@ def try_send(m, f, s):
     rank = m[b + X_RANK]
     far = (step + size) % size
     if m[FOLDED]:
-        key = (d * 64 + m[b + X_GROUP] + 1) * (1 << 24) + (far if m[p + F_ALGORITHM] != HALVING else step if step > 0 else -step)
+        key = (d * 64 + m[b + X_GROUP] + 1) * (1 << 24) + (
+            far if m[p + F_ALGORITHM] != HALVING else step if step > 0 else -step
+        )
         send(m, f, m[b + X_TAG], 0, far, bytes_, d, key, -1)
         receive(m, m[b + X_TAG], key, 0, bytes_, s)
     else:
@@ -137,140 +87,7 @@ def start_phase(m, s):
         i += 1
 
 
-# --- double binary tree: a state machine of its own ------------------------------------------------------------------------
-BEGIN, TO_PARENT, FROM_PARENT, END, TWO_CHILDREN, ONE_CHILD, TO_CHILDREN = 0, 1, 2, 3, 4, 5, 6
-LEAF, INNER, ROOT = 0, 1, 2
-
-
-@kernel
-def tree_node(m, s):
-    """This rank's place in the tree of the stream: (kind, parent, left, right) as ring positions, -1 for none.
-
-    In-order numbering of a perfect tree of size-1 nodes below a root that has one child; the second tree puts the root at
-    the other end. Packed into one integer: kind + 4 * (parent + 1 + 2^20 * (left + 1 + 2^20 * (right + 1))).
-    """
-    b = m[STREAM] + s * STREAM_W
-    size = m[b + X_SIZE]
-    index = m[b + X_INDEX]
-    root_first = m[b + X_TREE] % 2  # trees handed out: the first (0) has its root at the end, then they alternate
-    root = 0 if root_first else size - 1
-    shift = 1 if root_first else 0
-    top = size // 2 - 1 + shift
-    if index == root:
-        return ROOT + 4 * (0 + (1 << 20) * (top + 1))
-    # position 1 .. size-1 in the perfect tree; its lowest set bit is half the span of its subtree
-    position = index + 1 - shift
-    bit = position & -position
-    if position == size // 2:
-        parent = root
-    elif position & (bit << 1):
-        parent = position - bit - 1 + shift
-    else:
-        parent = position + bit - 1 + shift
-    if bit == 1:
-        return LEAF + 4 * (parent + 1)
-    left = position - (bit >> 1) - 1 + shift
-    right = position + (bit >> 1) - 1 + shift
-    return INNER + 4 * (parent + 1 + (1 << 20) * (left + 1 + (1 << 20) * (right + 1)))
-
-
-@kernel
-def tree_endpoint(m, s, reduces):
-    """Hand the whole chunk to the endpoint."""
-    b = m[STREAM] + s * STREAM_W
-    if reduces:
-        call_back(m, m[b + X_RANK], m[ENDPOINT], REDUCE_THEN, s, m[m[PHASE] + m[b + X_PHASE] * PHASE_W + F_BYTES])
-    else:
-        call_back(m, m[b + X_RANK], m[ENDPOINT], GENERAL, s, 0)
-
-
-@kernel
-def tree_receive(m, s, index):
-    """Ask a tree neighbour for the chunk."""
-    b = m[STREAM] + s * STREAM_W
-    size = m[m[PHASE] + m[b + X_PHASE] * PHASE_W + F_BYTES]
-    receive(m, m[b + X_TAG], member(m, s, index), m[b + X_RANK], size, s)
-
-
-@kernel
-def tree_send(m, f, s, index):
-    """Send the chunk to a tree neighbour."""
-    b = m[STREAM] + s * STREAM_W
-    p = m[PHASE] + m[b + X_PHASE] * PHASE_W
-    send(m, f, m[b + X_TAG], m[b + X_RANK], member(m, s, index), m[p + F_BYTES], m[p + F_DIM], m[b + X_RANK], -1)
-
-
-@kernel
-def start_tree(m, s):
-    """First step of a tree stream: leaves prepare to send, the others listen to their children."""
-    b = m[STREAM] + s * STREAM_W
-    m[b + X_REDUCTIONS] = 0
-    place = tree_node(m, s)
-    kind = place & 3
-    left = ((place >> 22) & ((1 << 20) - 1)) - 1
-    right = (place >> 42) - 1
-    if kind == LEAF:
-        tree_endpoint(m, s, 0)
-        m[b + X_STATE] = TO_PARENT
-    elif kind == INNER:
-        m[b + X_STATE] = TWO_CHILDREN
-        tree_receive(m, s, left)
-        tree_receive(m, s, right)
-    else:
-        m[b + X_STATE] = ONE_CHILD
-        tree_receive(m, s, left)
-
-
-@kernel
-def tree_step(m, f, s, received):
-    """One event of a tree stream (received: a message came; else the endpoint is done). Returns 1 when the phase ends."""
-    b = m[STREAM] + s * STREAM_W
-    place = tree_node(m, s)
-    kind = place & 3
-    parent = ((place >> 2) & ((1 << 20) - 1)) - 1
-    left = ((place >> 22) & ((1 << 20) - 1)) - 1
-    right = (place >> 42) - 1
-    state = m[b + X_STATE]
-    if kind == LEAF:
-        if state == TO_PARENT:
-            tree_send(m, f, s, parent)
-            tree_receive(m, s, parent)
-            m[b + X_STATE] = FROM_PARENT
-        elif state == FROM_PARENT:
-            tree_endpoint(m, s, 0)
-            m[b + X_STATE] = END
-        elif state == END:
-            return 1
-    elif kind == INNER:
-        if state == TWO_CHILDREN and received:
-            tree_endpoint(m, s, 1)
-            m[b + X_STATE] = ONE_CHILD
-        elif state == ONE_CHILD and received:
-            tree_endpoint(m, s, 1)
-            m[b + X_STATE] = TO_PARENT
-        elif m[b + X_REDUCTIONS] < 1 and not received:
-            m[b + X_REDUCTIONS] += 1
-        elif state == TO_PARENT:
-            m[b + X_STATE] = FROM_PARENT
-            tree_send(m, f, s, parent)
-            tree_receive(m, s, parent)
-        elif state == FROM_PARENT and received:
-            tree_endpoint(m, s, 1)
-            m[b + X_STATE] = TO_CHILDREN
-        elif state == TO_CHILDREN:
-            tree_send(m, f, s, left)
-            tree_send(m, f, s, right)
-            return 1
-    elif state == ONE_CHILD:
-        tree_endpoint(m, s, 1)
-        m[b + X_STATE] = TO_CHILDREN
-    elif state == TO_CHILDREN:
-        tree_send(m, f, s, left)
-        return 1
-    return 0
-
-
-# --- events of a stream -------------------------------------------------------------------------------------------------------
+# --- events of a stream ---------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -306,7 +123,7 @@ def endpoint_done(m, f, s):
     return 1 if m[b + X_COUNT] == 0 and m[b + X_FREE] == parallel else 0
 
 
-# --- queues ---------------------------------------------------------------------------------------------------------------------
+# --- queues ---------------------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -411,10 +228,8 @@ def start_collective(m, rank, plan, group, explicit):
         m[r + R_PRIORITY] += m[POLICY]
     first = -1
     index = 0
-    size = 0
     if group >= 0:
         g = m[INSTANCE] + (rank * m[GROUPS] + group) * INSTANCE_W
-        size = m[g + I_SIZE]
         index = m[g + I_INDEX]
         if m[m[PHASE] + m[p + P_FIRST] * PHASE_W + F_LOCAL]:
             first = m[g + I_FIRST]

@@ -10,7 +10,7 @@ links that play the same part.
 
 from distsim.kernel.jit import kernel
 from distsim.profiles.astra.events import at, free_event, new_event
-from distsim.profiles.astra.layout import *  # noqa: F403
+from distsim.profiles.astra.layout import *
 
 
 @kernel
@@ -48,9 +48,7 @@ def close_channel(m, row):
     if m[b + CH_FLYING] > 0 or m[b + CH_ARRIVED] > 0 or m[b + CH_HEAD] >= 0:
         return
     mask = m[CHANNEL_HASH] - 1
-    bucket = m[CHANNEL_BUCKET] + (
-        (m[b + CH_TAG] * 7919 + m[b + CH_SRC] * 1021 + m[b + CH_DST] * 31 + m[b + CH_BYTES]) & mask
-    )
+    bucket = m[CHANNEL_BUCKET] + ((m[b + CH_TAG] * 7919 + m[b + CH_SRC] * 1021 + m[b + CH_DST] * 31 + m[b + CH_BYTES]) & mask)
     if m[bucket] == row:
         m[bucket] = m[b]
     else:

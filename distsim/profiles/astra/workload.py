@@ -6,7 +6,7 @@ one communication (a collective, or a send until it has arrived) and one memory 
 
 from distsim.kernel.jit import kernel
 from distsim.profiles.astra.events import call_back
-from distsim.profiles.astra.layout import *  # noqa: F403
+from distsim.profiles.astra.layout import *
 from distsim.profiles.astra.streams import start_collective
 from distsim.profiles.astra.transport import receive, send
 
