@@ -96,6 +96,24 @@ def test_astra_semantics_give_its_figures(trace, capsys):
     assert "\nprofile: finish_ns " in capsys.readouterr().out
 
 
+def test_astra_sims_own_files(trace, tmp_path, capsys):
+    (tmp_path / "net.yml").write_text("topology: [Ring]\nnpus_count: [2]\nbandwidth: [50.0]\nlatency: [500.0]\n")
+    (tmp_path / "sys.json").write_text(json.dumps({"all-reduce-implementation": ["ring"], "preferred-dataset-splits": 1}))
+    assert main(["convert", trace, str(tmp_path / "et" / "w")]) == 0
+    capsys.readouterr()
+    files = ["--astra-workload", str(tmp_path / "et" / "w"), "--astra-network", str(tmp_path / "net.yml")]
+    files += ["--astra-system", str(tmp_path / "sys.json")]
+    found = {}
+    for level in (None, "analytic", "chunk"):
+        assert main(["run", *files, *(["--network", level] if level else []), "--json"]) == 0
+        found[level] = json.loads(capsys.readouterr().out)
+    assert found[None]["profile"] == found["analytic"]["profile"]
+    assert [made["provenance"]["network"] for made in found.values()] == ["astra unaware", "astra unaware", "astra aware"]
+    words = shlex.split(found["chunk"]["command"])
+    assert main([*words[1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found["chunk"]
+
+
 def test_a_folder_is_written_and_written_again(trace, tmp_path, capsys):
     out = tmp_path / "out"
     for _ in range(2):
@@ -128,7 +146,6 @@ def test_every_field_of_the_specification_is_an_option(capsys):
         (["run", "TRACE", "--algorithm", "rign"], None, "ring"),
         (["run", "TRACE", "--peak", "1TFLOPS"], 2, "--compute roofline"),
         (["run", "TRACE", "--endpoint-delay", "soon"], 2, "'soon' is not a time"),
-        (["run", "TRACE", "--groups", "nowhere.json"], None, "nowhere.json"),
         (["run", "TRACE", "-o", "TRACE"], 2, "is a file"),
         (["run", "TRACE", "-o", "TRACE/out"], 2, "cannot be written"),
         (["run", "TRACE", "-o", "FULL"], 2, "something else"),

@@ -1,0 +1,23 @@
+"""Replay a shipped Llama-3-8B training step, 64 ranks, on a fat tree; and say how to do the same by hand."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+from distsim.cli import run as replay
+
+_WORDS = ("llama3_8b_tp8_dp8", "--topo", "fat_tree")
+
+
+def prepare(parser: argparse.ArgumentParser) -> None:
+    """The demo takes no arguments."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run and show the command."""
+    parser = argparse.ArgumentParser()
+    replay.prepare(parser)
+    code = replay.run(parser.parse_args(_WORDS))
+    print(f"\nthe same by hand: distsim run {shlex.join(_WORDS)}")
+    return code

@@ -1,0 +1,157 @@
+"""The results folder: ``spans``, ``collectives`` and ``links`` in Parquet, ``summary.json``, ``timeline.json.gz``.
+
+It is written whole or not at all: into a sibling folder that is renamed once all files are complete. Equal results give
+equal bytes; nothing in it tells when or where it was written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distsim.analysis.summary import Summary, summarise
+from distsim.errors import ConfigError
+from distsim.report.document import FORMAT, document, dumps
+from distsim.report.timeline import write_timeline
+from distsim.result import SCHEMA, Result
+
+_TABLES = ("spans", "collectives", "links")
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a results folder holds; the tables are pyarrow Tables."""
+
+    summary: dict[str, Any]
+    spans: Any
+    collectives: Any
+    links: Any
+
+
+def check_target(folder: str | os.PathLike[str]) -> Path:
+    """The folder to be written. Raises ConfigError if it holds anything but earlier results, or cannot be made."""
+    target = Path(os.path.realpath(folder))
+    if target.is_dir():
+        if any(target.iterdir()) and not _is_results(target):
+            raise ConfigError(
+                "is a folder that holds something else than distsim's results", where=str(folder), fix="Name another folder."
+            )
+    elif target.exists():
+        raise ConfigError("is a file", where=str(folder), expected="a folder to write results to")
+    place = target.parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"cannot be written: no permission in {place}", where=str(folder), fix="Name another folder.")
+    return target
+
+
+def save(result: Result, folder: str | os.PathLike[str], summary: Summary | None = None) -> Path:
+    """Write a results folder; earlier results there are replaced.
+
+    Args:
+        summary: the findings, where they are known already.
+
+    Raises:
+        ConfigError: the folder cannot be written, or holds something else. Nothing has changed then.
+    """
+    target = check_target(folder)
+    summary = summary or summarise(result)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    try:
+        part.mkdir(parents=True)
+        _write(part, result, summary)
+        if target.exists():
+            target.rename(old)
+        part.rename(target)
+    except OSError as error:
+        raise ConfigError(f"cannot be written: {error.strerror or error}", where=str(folder)) from None
+    finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
+    return target
+
+
+def load(folder: str | os.PathLike[str]) -> Saved:
+    """Read a results folder. Raises ConfigError where it is none, or of another schema."""
+    import pyarrow.parquet as pq
+
+    place = Path(folder)
+    if not _is_results(place):
+        raise ConfigError("is no results folder of distsim", where=str(folder), expected="a folder written by distsim run -o")
+    summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
+    if summary["schema"] != SCHEMA:
+        raise ConfigError(f"has schema {summary['schema']}", where=str(folder), expected=f"schema {SCHEMA}")
+    try:
+        return Saved(summary, *(pq.read_table(place / f"{name}.parquet") for name in _TABLES))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(folder)) from None
+
+
+def _is_results(folder: Path) -> bool:
+    try:
+        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("format") == FORMAT
+
+
+def _write(folder: Path, result: Result, summary: Summary) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name, columns in (("spans", _spans(result, summary)), ("collectives", _collectives(result)), ("links", _links(result))):
+        made = pa.table(columns).replace_schema_metadata({"distsim.schema": str(SCHEMA), "distsim.table": name})
+        pq.write_table(made, folder / f"{name}.parquet", compression="zstd")
+    write_timeline(folder / "timeline.json.gz", result, summary)
+    (folder / "summary.json").write_text(dumps(document(result, summary)) + "\n", encoding="utf-8")
+
+
+def _named(index: Any, names: tuple[str, ...]) -> Any:
+    """A dictionary column; -1 is the empty name."""
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32) + 1), pa.array(["", *names], pa.string()))
+
+
+def _spans(result: Result, summary: Summary) -> dict[str, Any]:
+    spans = result.spans()
+    return {
+        "rank": spans.rank, "multiplicity": np.ones(len(spans), np.int32), "node": spans.node,
+        "name": _named(spans.name, spans.names), "kind": _named(spans.kind, spans.kinds),
+        "stream": _named(spans.stream, spans.streams), "group": _named(spans.group, spans.groups), "bytes": spans.bytes,
+        "ready_ps": spans.ready, "start_ps": spans.start, "since_ps": summary.moving.since, "end_ps": spans.end,
+        "released_by": spans.released_by,
+    }  # fmt: skip
+
+
+def _collectives(result: Result) -> dict[str, Any]:
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.int64()
+    columns = {
+        "operation": ("operation", text), "group": ("label", text), "algorithm": ("algorithm", text),
+        "bytes": ("bytes", number), "members": ("members", pa.list_(pa.int32())), "first_ps": ("first_ps", number),
+        "start_ps": ("start_ps", number), "end_ps": ("end_ps", number),
+    }  # fmt: skip
+    return {name: pa.array([getattr(row, key) for row in result.collectives], kind) for name, (key, kind) in columns.items()}
+
+
+def _links(result: Result) -> dict[str, Any]:
+    topology, links = result.topology, result.links
+    share = links.busy / result.makespan if result.makespan else np.zeros(len(links.busy))
+    return {
+        "link": np.arange(topology.links, dtype=np.int32), "src": _named(topology.link_src, topology.node_names),
+        "dst": _named(topology.link_dst, topology.node_names), "domain": _named(topology.link_domain, topology.domains),
+        "bandwidth_bytes_per_s": topology.link_bandwidth, "latency_ps": topology.link_latency, "bytes": links.bytes,
+        "busy_ps": links.busy, "utilisation": share,
+    }  # fmt: skip
