@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distsim import registry
 from distsim.engine.communication import Communication
 from distsim.engine.executor import Executor
 from distsim.engine.placement import CollectiveOptions, Placer
-from distsim.errors import ConfigError, TopologyError
+from distsim.errors import ConfigError, TopologyError, UnknownNameError
 from distsim.kernel.clock import Clock
 from distsim.provenance import provenance
 from distsim.record import Recorder
@@ -40,7 +40,7 @@ class RunSpec(BaseModel):
 
     trace: str = Field(description="file, folder, tar or prefix of the trace")
     topo: str = Field("fat_tree", description="topology: name:key=value,... or a YAML file")
-    network: str = Field("chunk", description="network level: analytic (no contention), chunk (FIFO links), ideal")
+    network: str = Field("cut_through", description="network level: analytic, cut_through, chunk (store and forward), ideal")
     algorithm: str = Field("", description="collective algorithm: NAME, or operation=NAME,operation=NAME")
     splits: int = Field(1, ge=1, description="chunks per collective, pipelined through the algorithm")
     optimization: Literal["local_bw_aware", "baseline"] = Field(
@@ -77,7 +77,7 @@ def simulate(
         source = trace.source if isinstance(trace, TaskGraph) else os.fspath(trace)
         if isinstance(topology, str):
             options = {"topo": topology, **options}
-        spec = RunSpec(trace=source, **options)
+        spec = _spec(trace=source, **options)
     say = progress or (lambda fraction, what: None)
     if isinstance(trace, TaskGraph):
         graph = trace
@@ -90,6 +90,18 @@ def simulate(
             f"{network.spec} has {network.hosts} hosts for {graph.ranks} ranks", fix="Make it larger, or leave its size out."
         )
     return replay(graph, network, spec, say)
+
+
+def _spec(**options: Any) -> RunSpec:
+    """A RunSpec, or one ConfigError that names the first thing wrong with it."""
+    try:
+        return RunSpec(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UnknownNameError("option", name, RunSpec.model_fields) from None
+        raise ConfigError(f"{name} is {first['input']!r}: {first['msg']}") from None
 
 
 def cost_provider(spec: RunSpec) -> CostProvider:
@@ -142,7 +154,7 @@ def replay(
     return Result(
         makespan=int(finish.max(initial=0)), finish=finish, ranks=graph.ranks, topology=topology,
         links=LinkTable(usage.bytes, usage.busy), collectives=tuple(recorder.collectives),
-        spec=spec.model_dump() | {"topo": topology.spec}, provenance=provenance(spec.trace, topology, spec.network),
+        spec=spec.model_dump() | {"topo": topology.spec}, provenance=provenance((spec.trace, spec.groups), topology, spec.network),
         counts={"nodes": total, "events": clock.events, "collectives": len(recorder.collectives)},
         warnings=graph.defects, make_spans=lambda: span_table(graph, workload, recorded, executor),
     )  # fmt: skip

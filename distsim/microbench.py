@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distsim import registry
+from distsim.collectives.bandwidth import bus_factor, whole_buffer
 from distsim.engine.placement import CollectiveOptions, Placer
 from distsim.engine.task import CollectiveCall
 from distsim.errors import CollectiveError, TopologyError
@@ -35,7 +36,7 @@ class CollectiveTiming:
     @property
     def buffer(self) -> int:
         """Bytes that bandwidths are counted by, as nccl-tests does: the whole buffer, for all_gather all shards."""
-        return self.bytes * self.group_size if self.operation in ("all_gather", "gather") else self.bytes
+        return whole_buffer(self.operation, self.bytes, self.group_size)
 
     @property
     def algbw(self) -> float:
@@ -45,11 +46,7 @@ class CollectiveTiming:
     @property
     def busbw(self) -> float:
         """algbw scaled to what a link must carry at least (nccl-tests, doc/PERFORMANCE.md), in bytes/s."""
-        n = self.group_size
-        factor = {"all_reduce": 2 * (n - 1) / n}.get(self.operation, 1.0)
-        if self.operation in ("all_gather", "reduce_scatter", "all_to_all"):
-            factor = (n - 1) / n
-        return self.algbw * factor
+        return self.algbw * bus_factor(self.operation, self.group_size)
 
 
 def check_groups(groups: Sequence[tuple[int, ...]], ranks: int) -> None:

@@ -58,10 +58,10 @@ def lookup(role: str, name: str, *, where: str = "") -> Any:
 def names(role: str) -> list[str]:
     """Every name of a role, plugins included, sorted."""
     if role not in _imported:
-        _imported.add(role)
         package = importlib.import_module(PACKAGES[role])
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{PACKAGES[role]}.{module.name}")
+        _imported.add(role)
         _load_plugins()
     return sorted(_components[role])
 

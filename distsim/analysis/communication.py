@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from distsim.analysis.breakdown import Breakdown
+from distsim.collectives.bandwidth import bus_factor, whole_buffer
 from distsim.record import CollectiveRow
 from distsim.result import Result
-
-_GATHERS = ("all_gather", "gather")
-
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
@@ -33,15 +31,6 @@ class Traffic:
     waiting_ps: float  #: idle because issued but waiting for other ranks, mean over the ranks of the run
     algbw: float | None  #: bytes/s; None where nothing took time, and for receives
     busbw: float | None
-
-
-def bus_factor(operation: str, members: int) -> float:
-    """busbw / algbw, as in nccl-tests."""
-    if operation == "all_reduce":
-        return 2 * (members - 1) / members
-    if operation in ("broadcast", "reduce", "send", "recv"):
-        return 1.0
-    return (members - 1) / members
 
 
 def traffic(result: Result, split: Breakdown) -> tuple[Traffic, ...]:
@@ -79,7 +68,7 @@ def _rates(rows: Iterable[CollectiveRow]) -> tuple[float | None, float | None]:
     for row in rows:
         members = len(row.members)
         if members > 1 and row.bytes:
-            whole = row.bytes * members if row.operation in _GATHERS else row.bytes
+            whole = whole_buffer(row.operation, row.bytes, members)
             size += whole
             bus += whole * bus_factor(row.operation, members)
             time += row.end_ps - row.start_ps

@@ -8,7 +8,7 @@
 
 --size is the input of each rank (for all_gather its shard). --group names a JSON file: a list of ranks in ring order, or
 {"id": [ranks], ...}, whose groups then run at once. algbw and busbw count bytes as nccl-tests does, in GB/s of 1e9 bytes.
---profile astra gives ASTRA-sim's exact cycles (chunk: its congestion-aware backend, analytic: the unaware one).
+--profile astra gives ASTRA-sim's exact cycles (--network chunk: its congestion-aware backend, analytic: the unaware one).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("--topo", default="fat_tree", help="topology, as for distsim run (default: fat_tree)")
     add("--algorithm", default="", help="ring, direct, direct<window>, halving_doubling, recursive_doubling, binary_tree, "
         "double_binary_tree, hierarchical; a sensible one per operation by default")  # fmt: skip
-    add("--network", default="chunk", help="network level: chunk (default), analytic, ideal")
+    add("--network", help="network level: cut_through (default), chunk, analytic, ideal; profile astra: analytic (default), chunk")
     add("--splits", type=int, default=1, help="chunks, pipelined through the algorithm (default: 1)")
     add("--optimization", choices=("local_bw_aware", "baseline"), default="local_bw_aware", help="all_reduce over dimensions")
     add("--per-dim", default="", help="hierarchical: algorithm of each dimension, joined by +")
@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Time it and print."""
     from distsim.topology.spec import build
 
+    args.network = args.network or ("analytic" if args.profile == "astra" else "cut_through")
     size = parse_size(args.size)
     groups = read_groups(args.group) if args.group else ()
     topology = build(args.topo, args.ranks or (1 + max(max(g) for g in groups) if groups else None))

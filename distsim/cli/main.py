@@ -50,10 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     except DistsimError as error:
         print(f"distsim: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # the reader of our output has gone (| head): not an error of ours
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        print(f"distsim: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("distsim: interrupted; nothing was written", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # the reader of our output has gone (| head): not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0

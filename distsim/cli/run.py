@@ -82,6 +82,8 @@ def _simulate(args: argparse.Namespace, progress: Progress) -> Result:
         return _astra_files(args, files, options, progress)
     if args.trace is None:
         raise ConfigError("no trace was given", fix="distsim run TRACE --topo SPEC, or distsim demo.")
+    if args.profile == "astra":
+        options = {"network": "analytic", **options}  # the backend that ASTRA-sim's users know as the default
     spec = spec_of(resolve(args.trace), options)
     if args.profile == "astra":
         from distsim.profiles.astra.run import simulate_trace

@@ -75,6 +75,8 @@ class Placer:
 
     def collective(self, call: CollectiveCall, options: CollectiveOptions) -> tuple[Transfers, str]:
         """Transfers of a collective and the algorithm's name. Raises CollectiveError, ConfigError, UnknownNameError."""
+        if call.operation not in DEFAULTS:
+            raise UnknownNameError("collective operation", call.operation, DEFAULTS)
         algorithm = options.algorithms.get(call.operation) or DEFAULTS[call.operation]
         dims, per_dim = self._dims(call, options, algorithm)
         wanted = Collective(

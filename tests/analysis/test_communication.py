@@ -9,8 +9,9 @@ import pytest
 from made_results import Span, made
 
 from distsim.analysis.breakdown import breakdown
-from distsim.analysis.communication import bus_factor, traffic
+from distsim.analysis.communication import traffic
 from distsim.analysis.links import busiest, domains
+from distsim.collectives.bandwidth import bus_factor
 from distsim.record import CollectiveRow
 from distsim.result import LinkTable
 

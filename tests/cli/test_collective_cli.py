@@ -51,7 +51,7 @@ def test_groups_run_at_once_and_contend(tmp_path, capsys):
     alone, both = tmp_path / "one.json", tmp_path / "two.json"
     alone.write_text("[0, 1, 2, 3]")
     both.write_text('{"a": [0, 1, 2, 3], "b": [0, 1, 2, 3]}')
-    words = ("all_reduce", "--size", "4MiB", "--topo", "switch:hosts=4", "--network", "chunk")
+    words = ("all_reduce", "--size", "4MiB", "--topo", "switch:hosts=4", "--network", "chunk", "--algorithm", "direct")
     one = document(capsys, *words, "--group", str(alone))
     two = document(capsys, *words, "--group", str(both))
     assert two["time_ns"] > 1.4 * one["time_ns"]

@@ -53,7 +53,8 @@ def simulate_trace(spec: Any, progress: Callable[[float | None, str], None] | No
             config, roofline=True, peak_tflops=parse_flops(spec.peak) / 1e12,
             local_memory_gbps=parse_bandwidth(spec.memory_bandwidth) / 1e9,
         )  # fmt: skip
-    return _simulate(graph, config, topology, spec.model_dump() | {"topo": topology.spec}, progress)
+    described = spec.model_dump() | {"topo": topology.spec}
+    return _simulate(graph, config, topology, described, (spec.trace, spec.groups), progress)
 
 
 def simulate_files(
@@ -78,11 +79,11 @@ def simulate_files(
         "astra_groups": groups,
         "network": level,
     }
-    return _simulate(graph, config, topology, spec, progress)
+    return _simulate(graph, config, topology, spec, (workload, network, system, groups), progress)
 
 
 def _simulate(
-    graph: TaskGraph, config: AstraConfig, topology: Topology, spec: dict[str, Any],
+    graph: TaskGraph, config: AstraConfig, topology: Topology, spec: dict[str, Any], inputs: tuple[str | None, ...],
     progress: Callable[[float | None, str], None] | None,
 ) -> Result:  # fmt: skip
     config = config.checked()
@@ -100,7 +101,7 @@ def _simulate(
     return Result(
         makespan=int(done.finish.max(initial=0)) * PS, finish=done.finish * PS, ranks=graph.ranks, topology=topology,
         links=link_table(done, config, topology), collectives=_collectives(graph, job, done), spec=spec,
-        provenance=provenance(graph.source, topology, f"astra {'aware' if config.aware else 'unaware'}"),
+        provenance=provenance(inputs, topology, f"astra {'aware' if config.aware else 'unaware'}"),
         counts={"nodes": graph.nodes, "events": done.events, "transfers": done.messages}, warnings=tuple(warnings),
         profile_figures={"finish_ns": done.finish.tolist(), "exposed_ns": done.exposed.tolist(), "folded": done.folded},
         make_spans=lambda: _spans(graph, job, done),
