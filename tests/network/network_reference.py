@@ -1,4 +1,4 @@
-"""DAGs by hand, and a plain reference simulator of the ``chunk`` level."""
+"""DAGs by hand, and a plain reference simulator of the levels with FIFO links."""
 
 import heapq
 import math
@@ -22,12 +22,14 @@ def dag(rows):
     )
 
 
-def reference(topology, started):
-    """What ``chunk`` must answer for (Transfers, at) groups: {group: (end, host_end)}, events one by one in one heap.
+def reference(topology, started, cut_through=False):
+    """What ``chunk`` (or ``cut_through``) must answer for (Transfers, at) groups: {group: (end, host_end)}.
 
-    Events are ordered by (time, group, row); row -1 starts a group. Nothing is shared with the code under test.
+    One event after the other, in one heap, by (time, group, row); row -1 starts a group. Nothing is shared with the code
+    under test.
     """
     free = [0] * topology.links
+    tail_in = {}
     waits, below, routes, ends, left = {}, {}, {}, {}, {}
     events = []
     for group, (transfers, at) in enumerate(started):
@@ -49,9 +51,14 @@ def reference(topology, started):
         time = now
         if hop < len(route):
             link = route[hop]
-            free[link] = max(now, free[link]) + math.ceil(int(transfers.bytes[row]) * 1e12 / topology.link_bandwidth[link])
-            time = free[link] + int(topology.link_latency[link])
+            latency = int(topology.link_latency[link])
+            begin = max(now, free[link])
+            free[link] = begin + math.ceil(int(transfers.bytes[row]) * 1e12 / topology.link_bandwidth[link])
+            if cut_through:
+                free[link] = max(free[link], tail_in.get((group, row), 0))
+                tail_in[group, row] = free[link] + latency
             hop += 1
+            time = latency + (begin if cut_through and hop < len(route) else free[link])
         if hop == len(route):
             time += int(transfers.delay[row])
         heapq.heappush(events, (time, group, row, hop))

@@ -136,7 +136,7 @@ def test_a_router_that_finds_no_way_leaves_the_network_usable(form):
 
 
 def test_long_runs_reuse_their_slots(form):
-    network = Chunk(star(6))
+    network = FifoLinks(star(6))
     now = 0
     for turn in range(60):
         network.start(random_transfers(6, 20, seed=turn), now)
@@ -202,7 +202,7 @@ def test_equals_the_reference_simulator_over_many_hops(spec, sizes, form):
         ends = dice.integers(0, topology.hosts, (2, rows)).tolist()
         given = zip(*ends, dice.integers(*sizes, rows).tolist(), deps, strict=True)
         started.append((dag([(src, dst, size, [dep] if dep >= 0 else []) for src, dst, size, dep in given]), at))
-    network = Chunk(topology)
+    network = FifoLinks(topology)
     for transfers, at in started:
         network.start(transfers, at)
     assert {group: (at, dict(ends)) for group, at, ends in drain(network)} == reference(topology, started)

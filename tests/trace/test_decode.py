@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trace_documents import rank_traces
+from trace_documents import located, rank_traces, resolved
 
 from distsim.errors import TraceError
 from distsim.trace import chakra, protobuf, wire
 from distsim.trace.document import Attribute, Document, Node, RankTrace
-from distsim.trace.files import Located, RankFile
-from distsim.trace.graph import NodeType, Program, TaskGraph
+from distsim.trace.graph import NodeType, TaskGraph
 from distsim.trace.read import read_trace
 from distsim.trace.rows import decode_document
 
 FORMS = ["python", "compiled"]
-
-
-def resolved(graph: chakra.Decoded) -> list[dict[str, Any]]:
-    """Programs with text for numbers of text, so that graphs from two readers compare."""
-    texts = {"name": list(graph.names), "group": list(graph.groups), "stream": list(graph.streams)}
-    found = []
-    for program in graph.programs:
-        columns = {field.name: getattr(program, field.name).tolist() for field in dataclasses.fields(Program)}
-        for column, known in texts.items():
-            columns[column] = [None if k < 0 else known[k] for k in columns[column]]
-        columns["name"] = [name or None for name in columns["name"]]
-        found.append(columns)
-    return found
-
-
-def located(files: list[bytes]) -> Located:
-    return Located("t", "et", tuple(RankFile(r, f"t.{r}.et", lambda data=data: data) for r, data in enumerate(files)))  # type: ignore[misc]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from typing import Any
 
 from hypothesis import strategies as st
 
+from distsim.trace import chakra
 from distsim.trace.document import KIND_FIELDS, KINDS, Attribute, IOInfo, Node, RankTrace
+from distsim.trace.files import Located, RankFile
+from distsim.trace.graph import Program
 
 _FLOAT = st.floats(allow_nan=False, width=32)
 _INTEGERS = {
@@ -125,3 +129,20 @@ def plain(trace: RankTrace) -> Any:
         for n in trace.nodes
     ]
     return trace.version, sorted(repr(a) for a in trace.attributes), trace.unknown, nodes
+
+
+def resolved(graph: chakra.Decoded) -> list[dict[str, Any]]:
+    """Programs with text for numbers of text, so that graphs from two readers compare."""
+    texts = {"name": list(graph.names), "group": list(graph.groups), "stream": list(graph.streams)}
+    found = []
+    for program in graph.programs:
+        columns = {field.name: getattr(program, field.name).tolist() for field in dataclasses.fields(Program)}
+        for column, known in texts.items():
+            columns[column] = [None if k < 0 else known[k] for k in columns[column]]
+        columns["name"] = [name or None for name in columns["name"]]
+        found.append(columns)
+    return found
+
+
+def located(files: list[bytes]) -> Located:
+    return Located("t", "et", tuple(RankFile(r, f"t.{r}.et", lambda data=data: data) for r, data in enumerate(files)))  # type: ignore[misc]
