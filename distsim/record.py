@@ -47,6 +47,10 @@ class CollectiveRow:
     end_ps: int
 
 
+#: ``by`` of a task that was released within a run, by the task before it
+_WITHIN = -2
+
+
 class Recorder:
     """Collects while a run goes on. Runs of timed tasks take one entry and are spread out at the end."""
 
@@ -54,7 +58,7 @@ class Recorder:
         self.collectives: list[CollectiveRow] = []
         self._size = 0
         self.ready = array("q")  #: per task, ps: its dependencies were done
-        self.by = array("q")  #: per task: the last of them to end, -1 for none
+        self.by = array("q")  #: per task: the last of them to end, -1 for none, _WITHIN a run
         self._start = array("q")
         self._end = array("q")
         self._runs = array("q")  # first, last, start: flat
@@ -63,8 +67,9 @@ class Recorder:
         """Room for more tasks."""
         if tasks:
             empty = bytes(8 * tasks)
-            for column in (self.ready, self.by, self._start, self._end):
+            for column in (self.ready, self._start, self._end):
                 column.frombytes(empty)
+            self.by.frombytes(array("q", [_WITHIN]).tobytes() * tasks)
         self._size += tasks
 
     def started(self, task: int, now: int) -> None:
@@ -102,6 +107,7 @@ class Recorder:
             start[row] = elapsed[row] + base
             end[row] = elapsed[row + 1] + base
             inner = row[within > 0]
+            inner = inner[by[inner] == _WITHIN]
             ready[inner] = start[inner]
             by[inner] = inner - 1
         return Spans(ready, start, end, by)

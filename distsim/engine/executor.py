@@ -46,6 +46,7 @@ class Executor:
         self._run_end = array("q")  #: last task of the run that starts here
         # NOTE: the recorder's own columns, written in place: this is the hot path of every task
         self._ready_ps, self._released_by = recorder.ready, recorder.by
+        self._loose = bytearray()  #: timed tasks that release nothing and that nobody is told of
         self._calls: dict[int, Any] = {}
         self._hooked: list[int] = []  # first tasks of the batches that have a hook, and (end, hook) of each
         self._hooks: list[tuple[int, Callable[[int], None]]] = []
@@ -79,6 +80,8 @@ class Executor:
         self._child.frombytes((child[order] + first).tobytes())
         self._elapsed.frombytes((np.cumsum(tasks.duration) + self._elapsed[-1]).astype(np.int64).tobytes())
         self._run_end.frombytes((_runs(tasks, degree, counts, merge=on_done is None) + first).tobytes())
+        loose = (tasks.kind == Kind.TIMED) & (tasks.duration > 0) & (counts == 0) & (on_done is None)
+        self._loose.extend(loose.astype(np.uint8).tobytes())
         for row in np.flatnonzero(tasks.call >= 0).tolist():
             self._calls[first + row] = tasks.calls[tasks.call[row]]
         self._line_up(tasks.stream, first)
@@ -162,9 +165,16 @@ class Executor:
         stream.first, stream.start = task, now
         kind = self._kind[task]
         if kind == _TIMED:
-            last = self._run_end[task]
-            if stream.ready and stream.ready[0] <= last:
-                last = stream.ready[0] - 1  # a ready task goes before the rest of the run
+            last, ready = self._run_end[task], stream.ready
+            if last > task:
+                if ready and ready[0] <= last:
+                    last = ready[0] - 1  # a ready task goes before the rest of the run
+                stream.loose = False
+            elif stream.order is None:
+                loose = self._loose
+                while ready and ready[0] == last + 1 and loose[last] and loose[last + 1]:
+                    last = heappop(ready)
+                stream.loose = last > task
             stream.last = last
             if stream.order is not None:
                 for _ in range(task, last + 1):
@@ -192,6 +202,9 @@ class Executor:
         passed = self.clock.env.now - (0 if again else 1) + base
         current = bisect_right(self._elapsed, passed, stream.first + 1, stream.last + 2) - 1
         if current < stream.last:
+            if stream.loose:
+                for task in range(current + 1, stream.last + 1):
+                    heappush(stream.ready, task)
             stream.last = current
             self._schedule(stream, self.clock.env.now)
 
