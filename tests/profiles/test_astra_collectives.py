@@ -62,7 +62,8 @@ cases = st.builds(
     lambda kind, n, algorithm, operation, aware, splits, active, size, endpoint, queues: (
         operation, size,
         lambda: config(
-            kind, n, algorithm, operation, aware, splits=splits, active_chunks=active, endpoint_ns=endpoint, queues_per_dim=queues
+            kind, n, algorithm, operation, aware, splits=splits, active_chunks=active, endpoint_ns=endpoint,
+            queues_per_dim=queues,
         ),
     ),
     st.sampled_from(["ring", "switch", "fully_connected"]), st.sampled_from([2, 3, 4, 5, 8, 16]),
@@ -135,14 +136,20 @@ def test_files_of_astra_sim(tmp_path):
     network.write_text(
         "topology: [ Ring, Switch ]\nnpus_count: [ 2, 4 ]\nbandwidth: [ 50.0, 25.0 ]\nlatency: [ 500.0, 1000.0 ]\n"
     )
-    dims = read_network(network)
+    dims, skipped = read_network(network)
+    assert skipped == ()
     assert dims == (NetworkDim("ring", 2, 50.0, 500.0), NetworkDim("switch", 4, 25.0, 1000.0))
     system = tmp_path / "system.json"
     system.write_text(
-        '{"scheduling-policy": "FIFO", "endpoint-delay": 12, "all-reduce-implementation": ["ring", "direct4"], "boost-mode": 0}'
+        '{"scheduling-policy": "FIFO", "endpoint-delay": 12, "all-reduce-implementation": ["ring", "direct4"],'
+        ' "boost-mode": 0, "endpoint-dely": 3}'
     )
     read = read_system(system, AstraConfig(dims))
-    assert (read.policy, read.endpoint_ns, read.ignored) == ("FIFO", 12, ("boost-mode",))
+    assert (read.policy, read.endpoint_ns) == ("FIFO", 12)
+    assert [line.split(": ", 1)[1] for line in read.ignored] == [
+        "boost-mode changes nothing on the analytical backends",
+        "endpoint-dely is no key of ASTRA-sim's and was skipped (did you mean endpoint-delay?)",
+    ]
     assert read.implementation("all_reduce") == (Implementation("ring"), Implementation("direct", 4))
     assert read.implementation("all_gather") == (Implementation("ring"), Implementation("ring"))
 
@@ -168,7 +175,7 @@ def test_bad_network_files(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not JSON"), ("[]", "not an ASTRA-sim system file"), ('{"endpoint-dely": 3}', "endpoint-delay"),
+        ("{", "is not JSON"), ("[]", "not an ASTRA-sim system file"),
         ('{"endpoint-delay": "x"}', "not a int"), ('{"model-shared-bus": 1}', "not modelled"),
         ('{"all-reduce-implementation": ["rung"]}', "unknown ASTRA-sim collective implementation"),
     ],

@@ -1,13 +1,15 @@
 """ASTRA-sim's own input files: network YAML, system JSON, communicator groups.
 
 Units are ASTRA-sim's: bandwidth in GB/s of 2^30 bytes, latency in ns, ``local-mem-bw`` in GB/s of 1e9 bytes, ``peak-perf``
-in TFLOP/s. Keys that mean something in ASTRA-sim but not to its analytical backends are listed as ignored, never dropped
-silently; unknown keys are errors.
+in TFLOP/s. ASTRA-sim skips keys that it does not know, and so its files hold all sorts of them; here they are skipped too,
+but told, with the nearest key that would have been known.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -115,7 +117,7 @@ class AstraConfig:
     roofline: bool = False
     policy: str = "LIFO"
     optimization: str = "localBWAware"
-    ignored: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()  #: one sentence on every key that was skipped
 
     @property
     def ranks(self) -> int:
@@ -177,8 +179,14 @@ def check_size(implementation: Implementation, operation: str, size: int) -> Non
         raise CollectiveError(f"doubleBinaryTree has no {operation}, only all_reduce", fix="Take ring or direct.")
 
 
-def read_network(path: Path) -> tuple[NetworkDim, ...]:
-    """Dimensions of an ASTRA-sim network YAML (topology, npus_count, bandwidth, latency: one list entry per dimension)."""
+def _skipped(where: str, key: str, known: Iterable[str]) -> str:
+    """The warning about a key that ASTRA-sim does not know."""
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
+    return f"{where}: {key} is no key of ASTRA-sim's and was skipped" + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def read_network(path: Path) -> tuple[tuple[NetworkDim, ...], tuple[str, ...]]:
+    """(dimensions, warnings) of a network YAML: topology, npus_count, bandwidth, latency, one list entry per dimension."""
     import yaml
 
     try:
@@ -199,8 +207,7 @@ def read_network(path: Path) -> tuple[NetworkDim, ...]:
                 f"key {key!r} is missing or not a list", where=str(path), expected=f"{key}: [ ... ], one entry per dimension"
             )
         columns[key] = value
-    if document:
-        raise UnknownNameError("key", str(next(iter(document))), columns, where=str(path))
+    ignored = tuple(_skipped(str(path), str(key), columns) for key in document)
     if len({len(value) for value in columns.values()}) != 1:
         lengths = ", ".join(f"{key} {len(value)}" for key, value in columns.items())
         raise ConfigError(f"the lists differ in length: {lengths}", where=str(path), expected="one entry per dimension in each")
@@ -212,7 +219,7 @@ def read_network(path: Path) -> tuple[NetworkDim, ...]:
             dims.append(NetworkDim(NETWORKS[kind], int(size), float(bandwidth), float(latency)))
         except (TypeError, ValueError):
             raise ConfigError(f"dimension {len(dims)} has an entry that is not a number", where=str(path)) from None
-    return tuple(dims)
+    return tuple(dims), ignored
 
 
 def read_system(path: Path, base: AstraConfig) -> AstraConfig:
@@ -239,12 +246,12 @@ def read_system(path: Path, base: AstraConfig) -> AstraConfig:
                 values[_KEYS[key]] = kind(value)
             except (TypeError, ValueError):
                 raise ConfigError(f"{value!r} is not a {kind.__name__}", where=f"{path}: {key}") from None
-        elif key in _IGNORED:
+        elif key not in _IGNORED:
+            ignored.append(_skipped(str(path), key, (*_KEYS, *names)))
+        else:
             if key in _HARMLESS and value not in _HARMLESS[key]:
                 raise ConfigError(
                     f"{value!r} is not modelled", where=f"{path}: {key}", expected=" or ".join(str(v) for v in _HARMLESS[key])
                 )
-            ignored.append(key)
-        else:
-            raise UnknownNameError("key", key, {*_KEYS, *names, *_IGNORED}, where=str(path))
-    return replace(base, **values, implementations=implementations, ignored=tuple(ignored))
+            ignored.append(f"{path}: {key} changes nothing on the analytical backends")
+    return replace(base, **values, implementations=implementations, ignored=base.ignored + tuple(ignored))

@@ -69,7 +69,8 @@ def simulate_files(
         level: ``analytic`` (congestion-unaware) or ``chunk`` (congestion-aware): the backend is not in the files, it is
             which binary of ASTRA-sim one runs.
     """
-    config = read_system(Path(system), AstraConfig(read_network(Path(network)), backend(level)))
+    dims, ignored = read_network(Path(network))
+    config = read_system(Path(system), AstraConfig(dims, backend(level), ignored=ignored))
     graph = read_trace(workload, groups)
     topology = build(spec_of(config), config.ranks)
     spec = {
@@ -95,14 +96,12 @@ def _simulate(
         job, config, progress=(lambda now: progress(None, f"at {now} ns")) if progress else None,
         blame=lambda stuck: blame(graph, job, stuck),
     )  # fmt: skip
-    warnings = list(graph.defects)
-    if config.ignored:
-        warnings.append(f"system file: {', '.join(config.ignored)} change nothing on the analytical backends")
     return Result(
         makespan=int(done.finish.max(initial=0)) * PS, finish=done.finish * PS, ranks=graph.ranks, topology=topology,
         links=link_table(done, config, topology), collectives=_collectives(graph, job, done), spec=spec,
         provenance=provenance(inputs, topology, f"astra {'aware' if config.aware else 'unaware'}"),
-        counts={"nodes": graph.nodes, "events": done.events, "transfers": done.messages}, warnings=tuple(warnings),
+        counts={"nodes": graph.nodes, "events": done.events, "transfers": done.messages},
+        warnings=(*graph.defects, *config.ignored),
         profile_figures={"finish_ns": done.finish.tolist(), "exposed_ns": done.exposed.tolist(), "folded": done.folded},
         make_spans=lambda: _spans(graph, job, done),
     )  # fmt: skip
