@@ -154,7 +154,8 @@ def replay(
     return Result(
         makespan=int(finish.max(initial=0)), finish=finish, ranks=graph.ranks, topology=topology,
         links=LinkTable(usage.bytes, usage.busy), collectives=tuple(recorder.collectives),
-        spec=spec.model_dump() | {"topo": topology.spec}, provenance=provenance((spec.trace, spec.groups), topology, spec.network),
+        spec=spec.model_dump() | {"topo": topology.spec},
+        provenance=provenance((spec.trace, spec.groups), topology, spec.network),
         counts={"nodes": total, "events": clock.events, "collectives": len(recorder.collectives)},
         warnings=graph.defects, make_spans=lambda: span_table(graph, workload, recorded, executor),
     )  # fmt: skip

@@ -2,10 +2,11 @@
 
 ::
 
-    from distsim.testing import check_collective_algorithm
+    from distsim.testing import check_collective_algorithm, check_network_model
 
     def test_mine():
         check_collective_algorithm("mine")
+        check_network_model(MyLevel)
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from distsim import registry
 from distsim.collectives.check import check
 from distsim.collectives.schedule import OPERATIONS, Collective, Schedule, schedule
 from distsim.errors import CollectiveError
+from distsim.network.check import check_network_model
+
+__all__ = ["check_collective_algorithm", "check_network_model"]
 
 
 def check_collective_algorithm(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from distsim.trace.graph import Program, TaskGraph
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def program(rows):

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from distsim.errors import ConfigError
 from distsim.units import (
-    format_bandwidth, format_size, format_time, parse_bandwidth, parse_flops, parse_size, parse_time,
+    format_bandwidth,
+    format_size,
+    format_time,
+    parse_bandwidth,
+    parse_flops,
+    parse_size,
+    parse_time,
 )  # fmt: skip
 
 
@@ -30,8 +36,8 @@ def test_text_in(parse, text, value):
     ("parse", "text"),
     [
         (parse_size, "many"), (parse_size, "4 apples"), (parse_size, "-1"), (parse_size, ""), (parse_bandwidth, "0"),
-        (parse_bandwidth, "-5Gbps"), (parse_bandwidth, "5G"), (parse_bandwidth, "5Xbps"), (parse_bandwidth, "nan"), (parse_time, "5 years"),
-        (parse_time, "-1ns"), (parse_flops, "0"), (parse_flops, "5 Hz"),
+        (parse_bandwidth, "-5Gbps"), (parse_bandwidth, "5G"), (parse_bandwidth, "5Xbps"), (parse_bandwidth, "nan"),
+        (parse_time, "5 years"), (parse_time, "-1ns"), (parse_flops, "0"), (parse_flops, "5 Hz"),
     ],
 )  # fmt: skip
 def test_nonsense_is_one_clear_error(parse, text):

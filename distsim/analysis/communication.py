@@ -17,6 +17,7 @@ from distsim.collectives.bandwidth import bus_factor, whole_buffer
 from distsim.record import CollectiveRow
 from distsim.result import Result
 
+
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """All communication of one operation in one group, over all instances of the group."""

@@ -35,7 +35,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("--topo", default="fat_tree", help="topology, as for distsim run (default: fat_tree)")
     add("--algorithm", default="", help="ring, direct, direct<window>, halving_doubling, recursive_doubling, binary_tree, "
         "double_binary_tree, hierarchical; a sensible one per operation by default")  # fmt: skip
-    add("--network", help="network level: cut_through (default), chunk, analytic, ideal; profile astra: analytic (default), chunk")
+    add("--network", help="cut_through (default), chunk, analytic, ideal; profile astra: analytic (default), chunk")
     add("--splits", type=int, default=1, help="chunks, pipelined through the algorithm (default: 1)")
     add("--optimization", choices=("local_bw_aware", "baseline"), default="local_bw_aware", help="all_reduce over dimensions")
     add("--per-dim", default="", help="hierarchical: algorithm of each dimension, joined by +")

@@ -12,12 +12,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
 #: Below this many elementary steps the interpreter is done before numba would be loaded (about 0.6 s against 1-2 us a step).
 COMPILE_ABOVE = 200_000
+#: The same once numba is there (a trace was decoded by a compiled kernel, say): one more kernel takes 10-150 ms to load.
+COMPILE_ABOVE_LOADED = 50_000
 
 
 class Kernel:
@@ -86,7 +89,8 @@ class Kernel:
         ``DISTSIM_KERNELS=python|compiled`` overrules (tests of law 5 run both).
         """
         choice = os.environ.get("DISTSIM_KERNELS", "")
-        if choice == "compiled" or (choice != "python" and steps > COMPILE_ABOVE):
+        above = COMPILE_ABOVE_LOADED if "numba" in sys.modules else COMPILE_ABOVE
+        if choice == "compiled" or (choice != "python" and steps > above):
             return self.compiled, True
         return self.interpreted, False
 

@@ -9,30 +9,18 @@ from __future__ import annotations
 
 import heapq
 import weakref
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distsim.errors import ConfigError
 from distsim.network import analytic_kernel
+from distsim.network.answer import Answer, Ledger
 from distsim.network.columns import Columns
 from distsim.network.model import NEVER, Finished, LinkUsage, Transfers
 from distsim.network.paths import PathTable
 from distsim.network.transfers import forward_dependency, refuse_bad, too_long
 from distsim.registry import register
 from distsim.topology.graph import Topology
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What a DAG does, relative to its start: duration, last delivery of every host, bytes and busy ps of the links used."""
-
-    duration: int
-    host_end: list[tuple[int, int]]
-    links: NDArray[np.int64]
-    sent: NDArray[np.int64]
-    busy: NDArray[np.int64]
 
 
 @register("network", "analytic")
@@ -57,13 +45,12 @@ class Analytic:
         self._links.write("latency", 0, topology.link_latency)
         self._links.write("bandwidth", 0, topology.link_bandwidth)
         self._sweeps = 0
-        self._known: weakref.WeakKeyDictionary[Transfers, _Answer] = weakref.WeakKeyDictionary()
-        self._sent = np.zeros(topology.links, dtype=np.int64)
-        self._busy = np.zeros(topology.links, dtype=np.int64)
+        self._known: weakref.WeakKeyDictionary[Transfers, Answer] = weakref.WeakKeyDictionary()
+        self._ledger = Ledger(topology.links)
         self._now = 0
         self._work = 0
         self._started = 0
-        self._waiting: list[tuple[int, int, int, _Answer]] = []  # heap of (end, group, start, answer)
+        self._waiting: list[tuple[int, int, int, Answer]] = []  # heap of (end, group, start, answer)
 
     def start(self, transfers: Transfers, at: int) -> int:
         """See NetworkModel. Raises ConfigError on columns that are no DAG of transfers of this topology, a past ``at`` or an
@@ -74,13 +61,14 @@ class Analytic:
         if answer is None:
             refuse_bad(transfers, self._topology)
             answer = self._known[transfers] = self._solve(transfers)
-        if at + answer.duration >= NEVER:
+        end = at + answer.duration
+        if end >= NEVER:
             raise too_long()
-        self._sent[answer.links] += answer.sent
-        self._busy[answer.links] += answer.busy
-        heapq.heappush(self._waiting, (at + answer.duration, self._started, at, answer))
-        self._started += 1
-        return self._started - 1
+        self._ledger.count(answer)
+        group = self._started
+        heapq.heappush(self._waiting, (end, group, at, answer))
+        self._started = group + 1
+        return group
 
     def next_event(self) -> int:
         """See NetworkModel: exactly the instant at which the next group finishes."""
@@ -88,22 +76,22 @@ class Analytic:
 
     def run_until(self, limit: int) -> list[Finished]:
         """See NetworkModel."""
-        at = self.next_event()
-        if at > limit:
+        waiting = self._waiting
+        if not waiting or waiting[0][0] > limit:
             self._now = max(self._now, limit)
             return []
-        self._now = at
+        self._now = at = waiting[0][0]
         finished = []
-        while self._waiting and self._waiting[0][0] == at:
-            _, group, start, answer = heapq.heappop(self._waiting)
-            finished.append(Finished(group=group, at=at, host_end={host: start + end for host, end in answer.host_end}))
+        while waiting and waiting[0][0] == at:
+            _, group, start, answer = heapq.heappop(waiting)
+            finished.append(answer.finished(group, start))
         return finished
 
     def usage(self) -> LinkUsage:
         """See NetworkModel; counted when a group starts."""
-        return LinkUsage(bytes=self._sent.copy(), busy=self._busy.copy())
+        return self._ledger.usage()
 
-    def _solve(self, transfers: Transfers) -> _Answer:
+    def _solve(self, transfers: Transfers) -> Answer:
         rows = len(transfers.src)
         self._work += 2 * rows
         sweep, compiled = analytic_kernel.sweep.for_work(self._work)
@@ -133,7 +121,7 @@ class Analytic:
             raise too_long()
         used = np.array(self._links["used"][:links], dtype=np.int64)
         ends = self._hosts["end"]
-        return _Answer(
+        return Answer(
             duration=int(duration),
             host_end=[(int(host), int(ends[host])) for host in self._hosts["used"][:hosts]],
             links=used,

@@ -58,6 +58,11 @@ class PathTable:
         self.links = Columns(1, id="i4")
         self._table = Columns(32, pair="i4")
 
+    @property
+    def compiled(self) -> bool:
+        """Whether columns are arrays."""
+        return self.pairs.compiled
+
     def compile(self) -> None:
         """Arrays from now on."""
         for columns in (self.pairs, self.links, self._table):
@@ -66,7 +71,7 @@ class PathTable:
     def numbers(self, src: Any, dst: Any) -> Any:
         """Pair number of every row, in the form (list or int32 array) of the columns given. Raises TopologyError from the
         router where hosts are not connected."""
-        compiled = self.pairs.compiled
+        compiled = self.compiled
         run = number_pairs.compiled if compiled else number_pairs.interpreted
         out = np.empty(len(src), dtype=np.int32) if compiled else [0] * len(src)
         known, count, row = self.count, self.count, 0

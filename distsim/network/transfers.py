@@ -1,50 +1,12 @@
-"""Making :class:`~distsim.network.model.Transfers`: a schedule put on hosts, or one message."""
+"""One message as :class:`~distsim.network.model.Transfers`, and what all levels refuse."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
-from numpy.typing import NDArray
 
-from distsim.collectives.schedule import Schedule
 from distsim.errors import ConfigError
 from distsim.network.model import LONGEST, Transfers
 from distsim.topology.graph import Topology
-
-
-def place(
-    schedule: Schedule,
-    hosts: Sequence[int] | NDArray[np.int32],
-    delay_of: Callable[[Schedule], NDArray[np.int64]] | None = None,
-) -> Transfers:
-    """Put member m of a schedule on ``hosts[m]``; several members may share a host.
-
-    Args:
-        schedule: the DAG; its columns are shared, not copied, where nothing changes.
-        hosts: host of each member.
-        delay_of: ps between arrival and delivery of every row (reduction at the receiver, endpoint overhead); 0 if None.
-            Joins (see Schedule) are delivered without delay whatever it says.
-
-    Raises:
-        ConfigError: when ``hosts`` does not name one host per member, or ``delay_of`` answers another length.
-    """
-    at = np.asarray(hosts, dtype=np.int32)
-    if at.shape != (schedule.size,):
-        raise ConfigError(f"{at.size} hosts for a schedule of {schedule.size} members", expected="one host per member")
-    delay = np.zeros(len(schedule), dtype=np.int64) if delay_of is None else np.asarray(delay_of(schedule), dtype=np.int64)
-    if delay.shape != (len(schedule),):
-        raise ConfigError(f"delay_of gave {delay.size} delays for {len(schedule)} transfers", expected="one per transfer")
-    if delay_of is not None:
-        delay = np.where((schedule.src == schedule.dst) & (schedule.bytes == 0), 0, delay)
-    return Transfers(
-        src=at[schedule.src],
-        dst=at[schedule.dst],
-        bytes=schedule.bytes,
-        dep_ptr=schedule.dep_ptr,
-        dep=schedule.dep,
-        delay=delay,
-    )
 
 
 def single(src: int, dst: int, size: int, delay: int = 0) -> Transfers:

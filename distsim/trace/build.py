@@ -70,6 +70,11 @@ class Rows:
                 row = next(k for k, value in enumerate(column) if not info.min <= value <= info.max)
                 what = f"node {self.columns['id'][row]} has {name} {column[row]}, which is too large"
                 raise TraceError(what, where=where, expected=f"at most {info.max}") from None
+        far = next((k for k, wanted in enumerate(self.dep) if not -(1 << 63) <= wanted < 1 << 63), None)
+        if far is not None:
+            row = int(np.searchsorted(self.dep_ptr, far, side="right")) - 1
+            what = f"node {self.columns['id'][row]} depends on node {self.dep[far]}, which is too large for an id"
+            raise TraceError(what, where=where)
         return program_of(arrays, np.array(self.dep_ptr, np.int64), np.array(self.dep, np.int64))
 
 

@@ -1,7 +1,8 @@
 """Reading Chakra execution traces (``.et``) into a TaskGraph: files -> batches -> decoded columns -> shared programs.
 
-Equal files are decoded once. Files are decoded in batches of some tens of megabytes, so that many small files cost one
-kernel call and large ones do not have to be in memory together.
+Equal files, and files that differ from an earlier one in a few values (:mod:`~distsim.trace.template`), are decoded once.
+Files are decoded in batches of some tens of megabytes, so that many small files cost one kernel call and large ones do not
+have to be in memory together.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from distsim.trace import wire
 from distsim.trace.build import COLUMNS, Finding, program_of
 from distsim.trace.files import Located, RankFile
 from distsim.trace.graph import NodeType, Program
+from distsim.trace.template import Change, Templates, changed
 
 BATCH_BYTES = 32 << 20
+
+#: stands for a program that is still to be decoded
+_NOTHING = Program(**{name: np.zeros(int(name == "dep_ptr"), kind) for name, (kind, _) in COLUMNS.items()})
 
 
 @dataclass(slots=True)
@@ -46,73 +51,114 @@ def decode(located: Located, world: Mapping[str, Any]) -> Decoded:
     Raises:
         TraceError: an empty, cut or foreign file, with its name and the byte where reading stopped.
     """
-    result = Decoded()
-    seen: dict[bytes, int] = {}
-    batch: list[tuple[RankFile, bytes]] = []
-    size = 0
+    reading = _Reading(world)
     for file in located.files:
+        reading.add(file)
+    return reading.finish()
+
+
+class _Reading:
+    """Files come one by one; each distinct one gets a program, decoded in a batch or made from that of its template."""
+
+    def __init__(self, world: Mapping[str, Any]) -> None:
+        self._world = world
+        self._result = Decoded()
+        self._templates = Templates()
+        self._batch: list[tuple[int, str, bytes]] = []  # program, label, bytes
+        self._size = 0
+        self._decoded: dict[bytes, int] = {}  # digest of a decoded file -> program
+        self._derived: dict[tuple[int, tuple[Change, ...]], int] = {}  # (template, changes) -> program
+
+    def add(self, file: RankFile) -> None:
+        """The file of the next rank."""
         data = file.load()
         if not data:
             raise TraceError("is empty", where=file.label, expected="a Chakra trace: a GlobalMetadata, then nodes")
-        digest = hashlib.blake2b(data, digest_size=16).digest()
-        if digest not in seen:
-            seen[digest] = len(seen)
-            batch.append((file, data))
-            size += len(data)
-            if size > BATCH_BYTES:
-                _decode_batch(batch, result, world)
-                batch, size = [], 0
-        result.rank_program.append(seen[digest])
-        del data
-    _decode_batch(batch, result, world)
-    return result
+        fit = self._templates.fit(data)
+        if fit is None:
+            digest = hashlib.blake2b(data, digest_size=16).digest()
+            program = self._decoded.get(digest)
+            if program is None:
+                program = self._decoded[digest] = self._new(file.label)
+                self._templates.add(data, program)
+                self._batch.append((program, file.label, data))
+                self._size += len(data)
+                if self._size > BATCH_BYTES:
+                    self._decode_batch()
+        elif not fit[1]:
+            program = fit[0]
+        else:
+            known = self._derived.get(fit)
+            program = self._derived[fit] = self._new(file.label) if known is None else known
+        self._result.rank_program.append(program)
 
+    def finish(self) -> Decoded:
+        """All that was added."""
+        self._templates = Templates()  # their bytes are not needed any more
+        self._decode_batch()
+        result = self._result
+        for (template, changes), program in self._derived.items():
+            result.programs[program] = changed(result.programs[template], changes, self._number)
+            result.findings[program] = result.findings[template]
+            result.heads[program] = result.heads[template]
+        return result
 
-def _decode_batch(batch: list[tuple[RankFile, bytes]], result: Decoded, world: Mapping[str, Any]) -> None:
-    if not batch:
-        return
-    if not result.labels:
-        from distsim.trace.protobuf import read_metadata
+    def _new(self, label: str) -> int:
+        self._result.programs.append(_NOTHING)
+        self._result.findings.append([])
+        self._result.heads.append(b"")
+        self._result.labels.append(label)
+        return len(self._result.labels) - 1
 
-        result.metadata = read_metadata(batch[0][1], batch[0][0].label)
-    lengths = [len(data) for _, data in batch]
-    ends = np.cumsum(lengths).tolist()
-    begins = [end - length for end, length in zip(ends, lengths, strict=True)]
-    total = ends[-1]
-    count, compiled = wire.count_nodes.for_work(total // 4)  # a step walks some four bytes
-    data: Any = b"".join(data for _, data in batch)
-    labels = [file.label for file, _ in batch]
-    batch.clear()
-    if compiled:
-        data = np.frombuffer(data, np.uint8)
-    counts = [count(data, begin, end) for begin, end in zip(begins, ends, strict=True)]
-    for label, begin, number in zip(labels, begins, counts, strict=True):
-        if number < 0 and wire.metadata_end(data, begin, begin + lengths[labels.index(label)]) >= 0:
-            raise _cut(label, -1 - number - begin)
-    node_ptr = np.concatenate(([0], np.cumsum([max(number, 0) for number in counts])))
-    columns, deps, strings, status = _walk(data, begins, ends, int(node_ptr[-1]), compiled)
-    if status[0]:
-        raise _broken(labels[status[2]], status[0], status[1] - begins[status[2]])
-    result.unmodelled += status[5]
-    first = wire.metadata_end.compiled if compiled else wire.metadata_end.interpreted
-    texts = _Texts(data, strings[0], strings[1], status[4])
-    columns["name"] = texts.numbered(columns["name"], result.names)
-    groups = texts.numbered(columns["group"], result.groups)
-    for alias in ("", "0"):
-        if alias in result.groups and alias not in world:
-            groups[groups == result.groups[alias]] = -1
-    columns["group"] = groups
-    columns["stream"] = texts.numbered(columns["stream"], result.streams)
-    for k, label in enumerate(labels):
-        low, high = int(node_ptr[k]), int(node_ptr[k + 1])
-        part = {name: column[low:high] if len(labels) == 1 else column[low:high].copy() for name, column in columns.items()}
-        ptr = part.pop("dep_ptr")
-        ptr = np.append(ptr, columns["dep_ptr"][high])
-        program, findings = program_of(part, ptr - ptr[0], deps[ptr[0] : ptr[-1]])
-        result.programs.append(program)
-        result.findings.append(findings)
-        result.labels.append(label)
-        result.heads.append(bytes(data[begins[k] : first(data, begins[k], ends[k])]))
+    def _number(self, column: str, text: str) -> int:
+        """The code of a group's or node's name."""
+        if column == "name":
+            return self._result.names.setdefault(text, len(self._result.names))
+        if text in ("", "0") and text not in self._world:
+            return -1
+        return self._result.groups.setdefault(text, len(self._result.groups))
+
+    def _decode_batch(self) -> None:
+        if not self._batch:
+            return
+        result = self._result
+        if self._batch[0][0] == 0:
+            from distsim.trace.protobuf import read_metadata
+
+            result.metadata = read_metadata(self._batch[0][2], self._batch[0][1])
+        lengths = [len(data) for _, _, data in self._batch]
+        ends = np.cumsum(lengths).tolist()
+        begins = [end - length for end, length in zip(ends, lengths, strict=True)]
+        count, compiled = wire.count_nodes.for_work(ends[-1] // 4)  # a step walks some four bytes
+        whole = b"".join(data for _, _, data in self._batch)
+        labels, indices = [label for _, label, _ in self._batch], [index for index, _, _ in self._batch]
+        self._batch, self._size = [], 0
+        data: Any = np.frombuffer(whole, np.uint8) if compiled else whole
+        first = wire.metadata_end.compiled if compiled else wire.metadata_end.interpreted
+        heads = [first(data, begin, end) for begin, end in zip(begins, ends, strict=True)]
+        counts = [count(data, begin, end) for begin, end in zip(begins, ends, strict=True)]
+        for label, begin, head, number in zip(labels, begins, heads, counts, strict=True):
+            if number < 0 and head >= 0:
+                raise _cut(label, -1 - number - begin)
+        node_ptr = np.concatenate(([0], np.cumsum([max(number, 0) for number in counts])))
+        columns, deps, strings, status = _walk(data, begins, ends, int(node_ptr[-1]), compiled)
+        if status[0]:
+            raise _broken(labels[status[2]], status[0], status[1] - begins[status[2]])
+        result.unmodelled += status[5]
+        texts = _Texts(whole, strings[0], strings[1], status[4])
+        columns["name"] = texts.numbered(columns["name"], result.names)
+        groups = texts.numbered(columns["group"], result.groups)
+        for alias in ("", "0"):
+            if alias in result.groups and alias not in self._world:
+                groups[groups == result.groups[alias]] = -1
+        columns["group"] = groups
+        columns["stream"] = texts.numbered(columns["stream"], result.streams)
+        for k, index in enumerate(indices):
+            low, high = int(node_ptr[k]), int(node_ptr[k + 1])
+            part = {name: c[low:high] if len(indices) == 1 else c[low:high].copy() for name, c in columns.items()}
+            ptr = np.append(part.pop("dep_ptr"), columns["dep_ptr"][high])
+            result.programs[index], result.findings[index] = program_of(part, ptr - ptr[0], deps[ptr[0] : ptr[-1]])
+            result.heads[index] = whole[begins[k] : heads[k]]
 
 
 def _walk(
@@ -160,9 +206,9 @@ def _walk(
 class _Texts:
     """The interned strings of a batch, turned into Python strings where a column needs them."""
 
-    def __init__(self, data: Any, at: Any, length: Any, count: int) -> None:
+    def __init__(self, data: bytes, at: Any, length: Any, count: int) -> None:
         # NOTE: one character per byte; slices of it cost a third of decoding bytes one by one
-        self._characters = bytes(data).decode("latin-1")
+        self._characters = data.decode("latin-1")
         self._at, self._length, self._count = np.asarray(at[:count], np.int64), np.asarray(length[:count], np.int64), count
 
     def numbered(self, column: NDArray[Any], known: dict[str, int]) -> NDArray[np.int32]:

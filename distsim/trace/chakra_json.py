@@ -60,6 +60,14 @@ def to_json_value(kind: str, value: Any, longs_as_text: bool = False) -> Any:
     return values if kind.endswith("_list") else values[0]
 
 
+def _text(value: Any) -> str:
+    """The value if it is a text that files can hold. ValueError where it is none, or has half a surrogate pair."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
+    value.encode()
+    return value
+
+
 def _scalar_in(kind: str, value: Any) -> Any:
     if kind == "bytes" and isinstance(value, str):
         return base64.b64decode(value, validate=True)
@@ -67,8 +75,8 @@ def _scalar_in(kind: str, value: Any) -> Any:
         return _SPECIAL[value] if value in _SPECIAL else float(value)
     if kind == "bool" and isinstance(value, bool):
         return value
-    if kind == "string" and isinstance(value, str):
-        return value
+    if kind == "string":
+        return _text(value)
     if (
         kind in KIND_FIELDS
         and kind not in ("bool", "string", "bytes")
@@ -104,9 +112,9 @@ def _attribute_in(data: Any) -> Attribute:
     attribute = Attribute("")
     for key, value in data.items():
         if key == "name":
-            attribute.name = value
+            attribute.name = _text(value)
         elif key in ("docString", "doc_string"):
-            attribute.doc = value
+            attribute.doc = _text(value)
         elif key == "unknownFields":
             attribute.unknown = base64.b64decode(value)
         elif key in _VALUE_KEYS:
@@ -132,7 +140,7 @@ def _attribute_out(attribute: Attribute) -> dict[str, Any]:
 def _io_in(data: Any) -> IOInfo:
     if not isinstance(data, dict) or set(data) - {"values", "shapes", "types"}:
         raise ValueError(f"{data!r} is not an IOInfo")
-    return IOInfo(**data)
+    return IOInfo(**{key: _text(value) for key, value in data.items()})
 
 
 def io_out(io: IOInfo) -> dict[str, str]:
@@ -154,7 +162,7 @@ def _node_in(data: dict[str, Any]) -> Node:
         if key == "id":
             node.id = int(value)
         elif key == "name":
-            node.name = value
+            node.name = _text(value)
         elif key == "type":
             node.type = _ENUM.index(value) if isinstance(value, str) else int(value)
         elif key in ("ctrlDeps", "ctrl_deps"):
@@ -186,12 +194,12 @@ def read_objects(objects: Iterable[Any], where: str) -> RankTrace:
             if not isinstance(data, dict):
                 raise ValueError("not an object")
             if index == 0 and set(data) <= {"version", "attr", "unknownFields"}:
-                trace.version = data.get("version", "")
+                trace.version = _text(data.get("version", ""))
                 trace.attributes = [_attribute_in(a) for a in data.get("attr", [])]
                 trace.unknown = base64.b64decode(data.get("unknownFields", ""))
             else:
                 trace.nodes.append(_node_in(data))
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise TraceError(f"object {index} is not a Chakra node ({error})", where=where) from None
     return trace
 
@@ -265,7 +273,7 @@ def _attributes_in(data: Mapping[str, Any], own: tuple[str, ...]) -> list[Attrib
     for key, value in data.items():
         if key not in own:
             kind = kinds.get(key) or _natural_kind(value)
-            found.append(Attribute(key, kind, None if kind is None else from_json_value(kind, value), docs.get(key, "")))
+            found.append(Attribute(key, kind, None if kind is None else from_json_value(kind, value), _text(docs.get(key, ""))))
     return found
 
 
@@ -303,7 +311,7 @@ def read_legacy(data: Mapping[str, Any], where: str) -> RankTrace:
         for index, item in enumerate(graph):
             at = f"node {index} of workload_graph"
             item = {_LEGACY_SPELLINGS.get(key, key): value for key, value in item.items()}
-            node = Node(int(item["Id"]), item.get("Name", ""), int(item["NodeType"]))
+            node = Node(int(item["Id"]), _text(item.get("Name") or ""), int(item["NodeType"]))
             node.ctrl_deps = [int(v) for v in item.get("ctrlDeps") or ()]
             node.data_deps = [int(v) for v in item.get("data_deps") or ()]
             node.inputs = _io_in(item["inputs"]) if "inputs" in item else None
@@ -315,7 +323,7 @@ def read_legacy(data: Mapping[str, Any], where: str) -> RankTrace:
             trace.nodes.append(node)
     except KeyError as error:
         raise TraceError(f"{at} has no {error}", where=where) from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise TraceError(f"{at} is not Chakra's ({error})", where=where) from None
     return trace
 

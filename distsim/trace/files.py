@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import os
 import re
 import tarfile
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from distsim.errors import ConfigError, TraceError
 
-_RANKED = re.compile(r"^(?P<stem>.*)\.(?P<rank>\d+)\.(?P<kind>et|json)(?:\.gz)?$")
+_RANKED = re.compile(r"^(?P<stem>.*)\.(?P<rank>\d{1,9})\.(?P<kind>et|json)(?:\.gz)?$")
 _TAR = (".tar", ".tar.gz", ".tgz")
 
 
@@ -103,7 +104,7 @@ def _members(path: str) -> dict[str, Callable[[], bytes]]:
     found: dict[str, Callable[[], bytes]] = {}
     try:
         whole = read_bytes(path)
-        with tarfile.open(fileobj=io.BytesIO(whole), mode="r:*") as archive:
+        with tarfile.open(fileobj=io.BytesIO(whole), mode="r:") as archive:
             for member in archive:
                 if member.isfile() and member.name.endswith((".et", ".et.gz", ".json", ".json.gz")):
                     label, data = f"{path}:{member.name}", whole[member.offset_data : member.offset_data + member.size]
@@ -136,11 +137,12 @@ def _arrange(source: str, found: dict[str, Callable[[], bytes]]) -> Located:
             fix="Give one prefix." if ranked else "",
         )  # fmt: skip
     (((stem, kind), files),) = ranked.items()
-    missing = sorted(set(range(max(files) + 1)) - set(files))
-    if missing:
-        some = ", ".join(map(str, missing[:8])) + (" ..." if len(missing) > 8 else "")
+    absent = max(files) + 1 - len(files)
+    if absent:
+        missing = list(itertools.islice((rank for rank in itertools.count() if rank not in files), min(absent, 8)))
+        some = ", ".join(map(str, missing)) + (" ..." if absent > 8 else "")
         raise TraceError(
-            f"the file of rank{'s' if len(missing) > 1 else ''} {some} is missing ({stem}.{missing[0]}.{kind}); "
+            f"the file of rank{'s' if absent > 1 else ''} {some} is missing ({stem}.{missing[0]}.{kind}); "
             f"ranks go up to {max(files)}",
             where=source, fix="Every rank needs a file; ranks are numbered from 0.",
         )  # fmt: skip

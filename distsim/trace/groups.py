@@ -13,7 +13,7 @@ def parse_groups(data: bytes | str, where: str) -> dict[str, tuple[int, ...]]:
     """Group id -> ranks of a groups file. TraceError where it is not one, or a rank is negative or listed twice."""
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"is not JSON ({error})", where=where) from None
     if not isinstance(document, dict):
         raise TraceError("is not a groups file", where=where, expected='an object {"<group id>": [ranks...]}')

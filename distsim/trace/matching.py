@@ -70,32 +70,39 @@ def is_collective(program: Program) -> NDArray[np.bool_]:
 
 def collectives(graph: TaskGraph, orders: list[NDArray[np.int32]]) -> Collectives:
     """All collectives; ``orders``: program order of each program."""
-    rows = [order[is_collective(program)[order]] for program, order in zip(graph.programs, orders, strict=True)]
-    turn = [turns(program.group[r].astype(np.int64)) for program, r in zip(graph.programs, rows, strict=True)]
+    chosen = [order[is_collective(program)[order]] for program, order in zip(graph.programs, orders, strict=True)]
+    columns_of = [_columns(program, rows) for program, rows in zip(graph.programs, chosen, strict=True)]
+    groups_of = [(program.group[rows], np.unique(program.group[rows]).tolist())
+                 for program, rows in zip(graph.programs, chosen, strict=True)]  # fmt: skip
     everyone = tuple(range(graph.ranks))
     numbers: dict[tuple[int, tuple[int, ...]], int] = {}
     parts: list[list[Ints]] = [[] for _ in range(6)]
-    for rank in range(graph.ranks):
-        p = int(graph.rank_program[rank])
-        program, row = graph.programs[p], rows[p]
-        if not len(row):
+    table = np.empty(len(graph.groups) + 1, np.int64)  # the last entry serves -1
+    for rank, p in enumerate(graph.rank_program.tolist()):
+        group, used = groups_of[p]
+        if not used:
             continue
-        table = np.full(len(graph.groups) + 1, -1, np.int64)  # the last entry serves -1
-        for g in np.unique(program.group[row]).tolist():
+        apart = False
+        for g in used:
             members = everyone if g < 0 else graph.groups[g].members.get(rank)
-            if members is not None:
-                table[g] = numbers.setdefault((g, members), len(numbers))
-        instance = table[program.group[row]]
-        inside = instance >= 0
-        row = row[inside]
-        own, size = np.full(len(row), rank), program.bytes[row]
-        values: tuple[NDArray[Any], ...] = (own, row, instance[inside], turn[p][inside], program.collective[row], size)
+            table[g] = -1 if members is None else numbers.setdefault((g, members), len(numbers))
+            apart = apart or members is None
+        values = [np.full(len(group), rank), table[group], *columns_of[p]]
+        if apart:
+            inside = values[1] >= 0
+            values = [value[inside] for value in values]
         for part, value in zip(parts, values, strict=True):
-            part.append(value.astype(np.int64))
+            part.append(value)
     columns = [np.concatenate(part) if part else np.zeros(0, np.int64) for part in parts]
-    order = np.lexsort((columns[0], columns[3], columns[2]))
-    ranks_, rows_, instance_, turn_, kind, size_ = (column[order] for column in columns)
-    return Collectives(ranks_, rows_, instance_, turn_, kind, size_, tuple(m for _, m in numbers), tuple(g for g, _ in numbers))
+    order = np.lexsort((columns[0], columns[3], columns[1]))
+    rank_, instance, row, turn, kind, size = (column[order] for column in columns)
+    return Collectives(rank_, row, instance, turn, kind, size, tuple(m for _, m in numbers), tuple(g for g, _ in numbers))
+
+
+def _columns(program: Program, rows: NDArray[np.int32]) -> tuple[Ints, Ints, Ints, Ints]:
+    """Row, turn, type and bytes of the collectives in these rows, which are in program order."""
+    kind, size = program.collective[rows].astype(np.int64), program.bytes[rows].astype(np.int64)
+    return rows.astype(np.int64), turns(program.group[rows].astype(np.int64)), kind, size
 
 
 def peers(graph: TaskGraph, rank: int, rows: NDArray[np.int32]) -> Ints:
@@ -114,22 +121,22 @@ def peers(graph: TaskGraph, rank: int, rows: NDArray[np.int32]) -> Ints:
 def messages(graph: TaskGraph, orders: list[NDArray[np.int32]]) -> Messages:
     """All sends and receives whose peer is a rank of the trace."""
     parts: list[list[Ints]] = [[] for _ in range(7)]
-    for rank in range(graph.ranks):
-        p = int(graph.rank_program[rank])
-        program, order = graph.programs[p], orders[p]
-        kind = program.type[order]
-        row = order[(kind == NodeType.COMM_SEND) | (kind == NodeType.COMM_RECV)]
+    kinds = [program.type[order] for program, order in zip(graph.programs, orders, strict=True)]
+    sends, receives = int(NodeType.COMM_SEND), int(NodeType.COMM_RECV)
+    rows = [order[(kind == sends) | (kind == receives)] for kind, order in zip(kinds, orders, strict=True)]
+    for rank, p in enumerate(graph.rank_program.tolist()):
+        program, row = graph.programs[p], rows[p]
         if not len(row):
             continue
         peer = peers(graph, rank, row)
         row, peer = row[peer >= 0], peer[peer >= 0]
-        receive = program.type[row] == NodeType.COMM_RECV
+        receive = program.type[row] == receives
         own = np.full(len(row), rank)
         src, dst = np.where(receive, peer, own), np.where(receive, own, peer)
         values: tuple[NDArray[Any], ...] = (own, row, src, dst, program.tag[row], receive, program.bytes[row])
         for part, value in zip(parts, values, strict=True):
             part.append(value.astype(np.int64))
-    rank_, row_, src, dst, tag, receives, size = [np.concatenate(part) if part else np.zeros(0, np.int64) for part in parts]
-    turn = turns(src, dst, tag, receives)
-    order_ = np.lexsort((receives, turn, tag, dst, src))
-    return Messages(*(c[order_] for c in (rank_, row_, src, dst, tag, turn, receives, size)))
+    rank_, row_, src, dst, tag, receiving, size = [np.concatenate(part) if part else np.zeros(0, np.int64) for part in parts]
+    turn = turns(src, dst, tag, receiving)
+    order_ = np.lexsort((receiving, turn, tag, dst, src))
+    return Messages(*(c[order_] for c in (rank_, row_, src, dst, tag, turn, receiving, size)))

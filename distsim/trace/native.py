@@ -25,6 +25,9 @@ from distsim.units import parse_size, parse_time
 _INDEX = re.compile(r"\{(\w+)([+-]\d+)?\}")
 _TYPES = {name: kind for kind, name in NODE_TYPES.items()} | {"collective": NodeType.COMM_COLL}
 
+#: limits of what one line of text can ask for
+MOST_RANKS, MOST_NODES = 1 << 24, 10_000_000
+
 _size = functools.lru_cache(maxsize=None)(parse_size)
 _time = functools.lru_cache(maxsize=None)(parse_time)
 
@@ -102,12 +105,22 @@ class Native:
     def unrolled(self, index: int) -> Iterator[Placed]:
         """Nodes of a program in file order. TraceError naming program and node."""
         program = self.spec.programs[index]
+        if _steps(program.nodes) > MOST_NODES:
+            raise TraceError(
+                "its repeats make too many nodes", where=self.label(index),
+                expected=f"at most {MOST_NODES:,} nodes in a program", fix="Parquet and .et hold larger programs.",
+            )  # fmt: skip
         return _Unroller(self.label(index)).walk(program.nodes, {})
 
     def label(self, index: int) -> str:
         """``file: program "stage0"``, for messages."""
         name = self.spec.programs[index].name
         return f'{self.source}: program "{name}"' if name else f"{self.source}: program {index}"
+
+
+def _steps(steps: list[Step]) -> int:
+    """Nodes after unrolling; an empty round counts as one."""
+    return sum(1 if isinstance(step, NodeSpec) else step.repeat * max(1, _steps(step.nodes)) for step in steps)
 
 
 def parse(data: bytes, source: str) -> Native:
@@ -140,19 +153,28 @@ def parse_ranks(text: str | list[int], total: int | None, where: str) -> list[in
         return list(range(total or 1))
     ranks: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+)(?::(\d+))?)?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?\s*", part)
         step = int(match[3] or 1) if match else 0
         if match is None or step == 0:
             raise TraceError(
                 f"{text!r} does not name ranks", where=where, expected='"all", "0-7", "0-62:2", "0,4,8-11" or a list'
             )
-        ranks += range(int(match[1]), int(match[2] or match[1]) + 1, step)
+        named = range(int(match[1]), int(match[2] or match[1]) + 1, step)
+        _check_ranks(named[-1] + 1 if named else 0, where)
+        ranks += named
     return ranks
 
 
+def _check_ranks(total: int, where: str) -> None:
+    if total > MOST_RANKS:
+        raise TraceError(f"names {total:,} ranks", where=where, expected=f"at most {MOST_RANKS:,}")
+
+
 def _mapping(spec: TraceSpec, source: str) -> list[int]:
+    _check_ranks(spec.ranks or 0, source)
     ranks = [parse_ranks(p.ranks, spec.ranks, f"{source}: program {p.name or k}") for k, p in enumerate(spec.programs)]
     total = spec.ranks or max((max(r, default=-1) for r in ranks), default=-1) + 1
+    _check_ranks(total, source)
     if total < 1:
         raise TraceError("has no ranks", where=source, expected="a program that runs on at least one rank")
     found: list[int | None] = [None] * total
@@ -203,10 +225,14 @@ def values_of(placed: Placed, where: str) -> dict[str, Any]:
                 said[column] = _time(time)
     except ConfigError as error:
         raise TraceError(error.what, where=at, expected=error.expected) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise TraceError(f"has an unreadable number ({error})", where=at) from None
     if spec.peer is not None:
         said["peer"], said["peer_kind"] = _peer(spec.peer, spec.group is not None, at)
     said.update(cpu=spec.cpu, group=spec.group, tag=spec.tag, priority=spec.priority, root=spec.root)
     if spec.dims is not None:
+        if not all(0 <= d < 31 for d in spec.dims):
+            raise TraceError(f"dims {spec.dims} are not dimensions", where=at, expected="numbers from 0 to 30")
         said["dims"] = sum(1 << d for d in set(spec.dims))
     if spec.stream is not None:
         said["stream"] = str(spec.stream)

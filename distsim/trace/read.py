@@ -101,7 +101,7 @@ def _defined(located: Located, groups: str | None) -> dict[str, tuple[int, ...]]
 def _first_object(data: bytes, label: str) -> Any:
     try:
         return json.JSONDecoder().raw_decode(data.decode().lstrip())[0]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"is not JSON ({error})", where=label) from None
 
 
@@ -114,7 +114,7 @@ def _objects(text: str, label: str) -> Iterator[Any]:
             return
         try:
             item, at = decoder.raw_decode(text, at)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TraceError(f"is not JSON, or cut short ({error})", where=label) from None
         yield item
 

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,10 +52,11 @@ def share(
 
     kept: list[Program] = []
     stands: list[int] = []
-    known: dict[bytes, int] = {}
+    known: dict[tuple[int, ...], int] = {}
+    contents = _Contents()
     for p, program in enumerate(programs):
         folded = _relabelled(program, slots[p], ranks_of[p])
-        stands.append(known.setdefault(_digest(folded), len(kept)))
+        stands.append(known.setdefault(contents.key(folded), len(kept)))
         if stands[-1] == len(kept):
             kept.append(folded)
     if len(kept) == len(programs):
@@ -95,12 +97,23 @@ def _relabelled(program: Program, order: list[int], ranks: list[int]) -> Program
     return dataclasses.replace(program, group=group, peer=peer, peer_kind=kind)
 
 
-def _digest(program: Program) -> bytes:
-    """128 bits that only equal programs share."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in _COLUMNS:
-        digest.update(getattr(program, name))
-    return digest.digest()
+class _Contents:
+    """Columns by content: a column that many programs hold as one object is looked at once."""
+
+    def __init__(self) -> None:
+        self._digests: dict[bytes, int] = {}
+        self._columns: dict[int, tuple[NDArray[Any], int]] = {}  # the column is held so that its id stays its own
+
+    def key(self, program: Program) -> tuple[int, ...]:
+        """Numbers that only equal programs share."""
+        return tuple(self._number(getattr(program, name)) for name in _COLUMNS)
+
+    def _number(self, column: NDArray[Any]) -> int:
+        known = self._columns.get(id(column))
+        if known is None:
+            digest = hashlib.blake2b(column, digest_size=16).digest()  # type: ignore[arg-type]
+            known = self._columns[id(column)] = column, self._digests.setdefault(digest, len(self._digests))
+        return known[1]
 
 
 def _joint_name(names: set[str]) -> str:

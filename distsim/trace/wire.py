@@ -73,6 +73,21 @@ def count_nodes(data: Any, at: int, end: int) -> Any:
 
 
 @kernel
+def messages(data: Any, at: int, end: int, begins: Any, ends: Any) -> int:
+    """Fill in where the bodies of the messages of a file begin and end; how many, up to the first that is cut."""
+    count = 0
+    while at < end:
+        length, at = varint(data, at, end)
+        if at < 0 or length < 0 or length > end - at:
+            break
+        begins[count] = at
+        at += length
+        ends[count] = at
+        count += 1
+    return count
+
+
+@kernel
 def little(data: Any, at: int, size: int) -> Any:
     """Signed integer of ``size`` (4 or 8) little-endian bytes."""
     value = 0

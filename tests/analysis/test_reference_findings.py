@@ -21,7 +21,7 @@ def test_laws_hold_on_real_traces(astra_reference, name, profile):
     folder = astra_reference / "llm" / name
     known = json.loads((folder / "result_sw1d_aware.json").read_text())
     topo = f"switch:hosts={known['npus_count'][0]},bandwidth={known['bandwidth'][0]}GiBps,latency={known['latency'][0]}ns"
-    spec = RunSpec(trace=str(folder / "et.tar.gz"), topo=topo, **DEVICE)
+    spec = RunSpec(network="analytic", trace=str(folder / "et.tar.gz"), topo=topo, **DEVICE)
     result = simulate(spec) if profile == "native" else simulate_trace(spec)
     summary = summarise(result)
     split = summary.breakdown

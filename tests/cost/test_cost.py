@@ -41,9 +41,11 @@ def test_contract(name, rows):
 
 def test_roofline_takes_the_longer_of_arithmetic_and_traffic():
     p = program([
-        (0, NodeType.COMP, [], {"num_ops": 2 * 10**12, "tensor_size": 10**6}), (1, NodeType.COMP, [], {"num_ops": 10**6, "tensor_size": 3 * 10**9}),
+        (0, NodeType.COMP, [], {"num_ops": 2 * 10**12, "tensor_size": 10**6}),
+        (1, NodeType.COMP, [], {"num_ops": 10**6, "tensor_size": 3 * 10**9}),
         (2, NodeType.MEM_LOAD, [], {"num_ops": 10**18, "tensor_size": 10**9}),
-        (3, NodeType.COMP, [], {"num_ops": 10**12, "cpu": True, "duration_ps": 77}), (4, NodeType.COMP, [], {"duration_ps": 55}),
+        (3, NodeType.COMP, [], {"num_ops": 10**12, "cpu": True, "duration_ps": 77}),
+        (4, NodeType.COMP, [], {"duration_ps": 55}),
     ])  # fmt: skip
     found = PROVIDERS["roofline"]().durations(p, "test").tolist()
     assert found == [2 * 10**9, 3 * 10**9, 10**9, 77, 55]
@@ -61,7 +63,8 @@ def test_missing_information_is_an_error_that_says_how_to_mend_it():
     ("options", "message"),
     [
         ({"compute": "roofline"}, "needs the device"), ({"compute": "roofline", "peak": "989TFLOPS"}, "needs the device"),
-        ({"peak": "989TFLOPS"}, "no effect"), ({"compute": "roofline", "peak": "fast", "memory_bandwidth": "1TB/s"}, "not a compute rate"),
+        ({"peak": "989TFLOPS"}, "no effect"),
+        ({"compute": "roofline", "peak": "fast", "memory_bandwidth": "1TB/s"}, "not a compute rate"),
         ({"compute": "roofline", "peak": "0TFLOPS", "memory_bandwidth": "1TB/s"}, "must be positive"),
     ],
 )  # fmt: skip

@@ -1,9 +1,11 @@
 """Both forms of a kernel answer alike, see the right form of their callees, and are chosen by the work."""
 
+import sys
+
 import numpy as np
 import pytest
 
-from distsim.kernel.jit import COMPILE_ABOVE, kernel
+from distsim.kernel.jit import COMPILE_ABOVE, COMPILE_ABOVE_LOADED, kernel
 
 
 @kernel
@@ -50,3 +52,13 @@ def test_work_and_environment_choose_the_form(monkeypatch, choice, steps, compil
     function, is_compiled = fill.for_work(steps)
     assert is_compiled is compiled
     assert function is (fill.compiled if compiled else fill.interpreted)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_where_numba_is_loaded_less_work_is_worth_it(monkeypatch, loaded):
+    monkeypatch.delenv("DISTSIM_KERNELS", raising=False)
+    fill.compiled  # noqa: B018
+    if not loaded:
+        monkeypatch.delitem(sys.modules, "numba")
+    assert fill.for_work(COMPILE_ABOVE_LOADED + 1)[1] is loaded
+    assert not fill.for_work(COMPILE_ABOVE_LOADED)[1]

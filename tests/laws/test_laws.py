@@ -9,8 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from building import program
-from conftest import ROOT
+from building import ROOT, program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

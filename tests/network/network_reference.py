@@ -54,11 +54,12 @@ def reference(topology, started, cut_through=False):
             latency = int(topology.link_latency[link])
             begin = max(now, free[link])
             free[link] = begin + math.ceil(int(transfers.bytes[row]) * 1e12 / topology.link_bandwidth[link])
+            end = free[link]
             if cut_through:
-                free[link] = max(free[link], tail_in.get((group, row), 0))
-                tail_in[group, row] = free[link] + latency
+                end = max(end, tail_in.get((group, row), 0))
+                tail_in[group, row] = end + latency
             hop += 1
-            time = latency + (begin if cut_through and hop < len(route) else free[link])
+            time = latency + (begin if cut_through and hop < len(route) else end)
         if hop == len(route):
             time += int(transfers.delay[row])
         heapq.heappush(events, (time, group, row, hop))

@@ -41,16 +41,16 @@ def test_two_hops_pay_the_bytes_once(form):
     assert done.host_end == {0: done.at, 1: done.at}
 
 
-def test_a_slow_link_upstream_keeps_a_fast_one_occupied(form):
-    # Host 0 sends at 1 GB/s, everything else is at 50 GB/s: link 3 (to host 1) waits for host 0's tail. Host 2's message
-    # comes a little later and has to wait for that tail.
+def test_a_slow_link_upstream_holds_its_own_tail_back_but_not_others(form):
+    # Host 0 sends at 1 GB/s, everything else is at 50 GB/s: on link 3 (to host 1) its tail comes late. Host 2's message
+    # comes a little later, waits for the 20 ns that link 3 gives to host 0, and overtakes that tail.
     rates = np.full(6, 50e9)
     rates[0] = 1e9
     network = CutThrough(dataclasses.replace(star(3), link_bandwidth=rates))
     network.start(single(0, 1, 1000), 0)
     network.start(single(2, 1, 1000), 5)
     slow = 1_000_000 + 2 * LAT
-    assert [(group, at) for group, at, _ in drain(network)] == [(0, slow), (1, slow + 20_000)]
+    assert [(group, at) for group, at, _ in drain(network)] == [(1, 2 * LAT + 40_000), (0, slow)]
     assert network.usage().busy.tolist() == [1_000_000, 0, 0, 40_000, 20_000, 0]
 
 

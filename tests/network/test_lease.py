@@ -119,14 +119,23 @@ def test_rings_on_leaves_of_their_own_share_one_evaluation(level, form):
     assert network._live._work == 0
 
 
+def test_what_meets_in_one_instant_is_not_tried_out():
+    network = Chunk(star(4))
+    for seed in (1, 2, 1, 2):
+        network.start(random_transfers(4, 20, seed), 0)
+        assert network.run_until(0) == []
+    assert len(drain(network)) == 4
+    assert network._scratch is None
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_end_of_a_lease_is_the_next_event(level):
     network, message = level(pair()), single(0, 1, MIB)
     network.start(message, 0)
-    assert network.next_event() == 0  # nothing is known yet
-    assert network.run_until(0) == []
+    assert network.next_event() == LAT  # nothing more is known yet
+    assert network.run_until(LAT) == []
     assert network.next_event() == SER + LAT
-    network.start(message, 5)  # revokes the first
+    network.start(message, LAT)  # revokes the first
     assert [(group, at) for group, at, _ in drain(network)] == [(0, SER + LAT), (1, 2 * SER + LAT)]
     network.start(message, 3 * SER)
     assert network.next_event() == 4 * SER + LAT

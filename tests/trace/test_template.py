@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,13 @@ from hypothesis import strategies as st
 from trace_documents import located, rank_traces, resolved
 
 from distsim.errors import TraceError
-from distsim.trace import chakra, protobuf, template
+from distsim.trace import chakra, critical, protobuf, template
 from distsim.trace.critical import critical_path
 from distsim.trace.document import Attribute, Node, RankTrace
 from distsim.trace.files import Located, RankFile
 from distsim.trace.graph import NodeType, TaskGraph
+from distsim.trace.matching import collectives, messages
+from distsim.trace.order import program_order
 from distsim.trace.read import load
 
 FORMS = ["python", "compiled"]
@@ -61,7 +65,7 @@ def fits(files: list[bytes]) -> int:
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_change_of_any_bit_of_a_file(swapped: bool) -> None:
-    whole = protobuf.write_document(rank())
+    whole = protobuf.write_document(rank(peer=1 << 30))  # a flipped bit takes it out of range
     fitted = 0
     for at in range(len(whole)):
         for mask in (1, 2, 4, 8, 16, 32, 64, 128, 255):
@@ -213,3 +217,46 @@ def test_the_bound_does_not_depend_on_which_ranks_share_a_program(
     apart = tuple(graph.program(r) for r in range(graph.ranks))
     alone: TaskGraph = dataclasses.replace(graph, programs=apart, rank_program=np.arange(graph.ranks, dtype=np.int32))
     assert critical_path(graph) == critical_path(alone)
+
+
+FAR = {"far": {"size": 2, "stride": 2}}
+MEET = {"op": "all_reduce", "bytes": 8, "group": "far"}
+SEND, RECEIVE = ({"op": op, "peer": peer, "bytes": 8} for op, peer in (("send", "+1"), ("receive", "-1")))
+WORK = {"op": "compute", "duration": "1ms"}
+
+
+@pytest.mark.parametrize(
+    ("programs", "groups"),
+    [
+        ([("0-2", [WORK, MEET]), ("3", [MEET])], FAR),  # ranks 0 and 1 run one program, but 0 meets its like, 1 does not
+        ([("0", [MEET]), ("1-3", [WORK, MEET])], FAR),
+        ([("0-3", [WORK, MEET])], {"far": [[0, 2], [1]]}),  # rank 3 meets nobody
+        ([("0,2", [WORK, SEND]), ("1,3", [RECEIVE])], None),
+        ([("0", [SEND]), ("1,2", [RECEIVE, SEND]), ("3", [WORK, RECEIVE])], None),  # 1 receives from 0, 2 from 1
+        ([("0", [WORK]), ("1-2", [RECEIVE, SEND]), ("3", [WORK, RECEIVE])], None),  # 1 never receives
+    ],
+)
+def test_unequal_ranks_of_one_program_are_followed_apart(programs: list[tuple[str, Any]], groups: Any, tmp_path: Path) -> None:
+    spec = [{"ranks": ranks, "nodes": nodes} for ranks, nodes in programs]
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"format": "distsim-trace/1", "ranks": 4, "groups": groups or {}, "programs": spec}))
+    graph, _ = load(path)
+    orders = [program_order(program) for program in graph.programs]
+    c, m = collectives(graph, orders), messages(graph, orders)
+    together = critical._network(graph, c, m, graph.rank_program)
+    assert (together is None) == (spec[0]["ranks"] != "0,2")
+    assert critical._network(graph, c, m, np.arange(4, dtype=np.int32)) is not None
+
+
+@pytest.mark.parametrize("kind", ["int64", "sint32", "uint64"])
+def test_another_kind_of_value_does_not_fit(kind: str) -> None:
+    def data(kind: str) -> bytes:
+        peer = Attribute("comm_dst", kind, 1)
+        return protobuf.write_document(RankTrace("", [], [Node(0, "", 5, attributes=[peer])]))
+
+    files = [data("int32"), data(kind)]
+    assert len(files[0]) == len(files[1])
+    assert fits(files) == 0
+    together, alone = chakra.decode(located(files), {}), chakra.decode(located(files[1:]), {})
+    assert resolved(together)[1] == resolved(alone)[0]
+    assert bool(together.unmodelled) == bool(alone.unmodelled)

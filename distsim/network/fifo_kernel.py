@@ -1,10 +1,12 @@
-"""The event loop of the ``chunk`` level: one event per link crossing.
+"""The event loop of the levels ``chunk`` and ``cut_through``: one event per link crossing.
 
-A *slot* is a live transfer. Its next event is either "last byte reaches the next link" or "delivered". An event is kept with
-the link that the transfer is on: a FIFO link hands transfers over in the order in which it took them, so only the first is
-in the queue and the others wait in a chain behind it. A million waiting transfers keep the queue as small as the network.
+A *slot* is a live transfer. Its next event is either "reaches the next link" (with its last byte, or with its first one where
+links cut through) or "delivered". An event is kept with the link that the transfer is on: a FIFO link hands transfers over in
+the order in which it took them, so only the first is in the queue and the others wait in a chain behind it. A million waiting
+transfers keep the queue as small as the network.
 
-Events go by (time, group, row). A group's first slot stands for its start: a transfer over no link on which its roots depend.
+Events go by (time, group number, row). A group's first slot stands for its start: a transfer over no link on which its roots
+depend.
 
 The queue is a small heap in front of a ring of buckets. A bucket is an unsorted list of the events of 2^shift ps; the heap
 holds those of the bucket under the cursor and the few beyond the ring. When the heap has no more event of this bucket, the
@@ -83,7 +85,7 @@ def admit(
     src: Any, dst: Any, size: Any, dep_ptr: Any, dep: Any, delays: Any, pair: Any, path_first: Any,
     base: int, room: int, seat: int, group: int, mark: Any,
     hop: Any, last: Any, waits: Any, first: Any, behind: Any, beside: Any, owner: Any, src_end: Any, dst_end: Any, when: Any,
-    load: Any, delay: Any, dependents: Any, host: Any, host_end: Any,
+    load: Any, delay: Any, tail_in: Any, dependents: Any, host: Any, host_end: Any,
 ) -> int:  # fmt: skip
     """Fill slots base ... base + T + 1 (start, T transfers, sentinel), the dependents from ``room`` and the hosts from
     ``seat`` on. Returns the number of host seats used (the first is nobody's), or -1 - row where a dependency is not an
@@ -107,6 +109,7 @@ def admit(
         last[slot] = path_first[pair[row] + 1]
         load[slot] = size[row]
         delay[slot] = delays[row]
+        tail_in[slot] = 0
         for side in range(2):
             which = dst[row] if side else src[row]
             if mark[which] < 0:
@@ -183,8 +186,10 @@ def advance(state: Any, bucket: Any, times: Any, ranks: Any, beside: Any, when: 
 @kernel
 def review(now: int, state: Any, bucket: Any, times: Any, ranks: Any, beside: Any, when: Any, owner: Any, number: Any) -> None:
     """Where buckets have become far too wide or narrow, empty the ring into the heap and go on with the right width."""
-    gap = (now - state[REVIEWED]) // REVIEW
     state[HANDLED] = 0
+    if now < state[REVIEWED]:
+        return  # a group that was admitted in the past catches up
+    gap = (now - state[REVIEWED]) // REVIEW
     state[REVIEWED] = now
     shift = 1
     while gap > 0:
@@ -207,9 +212,9 @@ def review(now: int, state: Any, bucket: Any, times: Any, ranks: Any, beside: An
 
 @kernel
 def run(
-    limit: int, path_links: Any, done: Any, state: Any, bucket: Any, bucket_end: Any, times: Any, ranks: Any,
+    limit: int, cut_through: bool, path_links: Any, done: Any, state: Any, bucket: Any, bucket_end: Any, times: Any, ranks: Any,
     hop: Any, last: Any, waits: Any, first: Any, behind: Any, beside: Any, owner: Any, src_end: Any, dst_end: Any, when: Any,
-    load: Any, delay: Any, dependents: Any, host: Any, host_end: Any, number: Any, left: Any,
+    load: Any, delay: Any, tail_in: Any, dependents: Any, host: Any, host_end: Any, number: Any, left: Any,
     free: Any, tail: Any, latency: Any, bandwidth: Any, sent: Any, busy: Any, like: Any, like_ps: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """Handle events until ``limit`` or until the end of the first instant at which groups finish.
@@ -280,10 +285,17 @@ def run(
                     if amount != like[link]:
                         like[link] = amount
                         like_ps[link] = serialisation(amount, bandwidth[link])
+                    begins = time
                     time += like_ps[link]
                     free[link] = time
+                    if cut_through and tail_in[queued] > time:
+                        time = tail_in[queued]
                     sent[link] += amount
                     busy[link] += like_ps[link]
+                    if cut_through:
+                        tail_in[queued] = time + latency[link]
+                        if at_hop < last[queued]:
+                            time = begins
                     time += latency[link]
                 if at_hop == last[queued]:
                     time += delay[queued]

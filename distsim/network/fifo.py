@@ -1,0 +1,195 @@
+"""Directed links as FIFO queues: the model behind the levels ``chunk`` and ``cut_through``, event by event.
+
+The levels themselves are :class:`~distsim.network.lease.Leased`, which spares this model what it can.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsim.errors import ConfigError
+from distsim.network import fifo_kernel
+from distsim.network.columns import Blocks, Columns
+from distsim.network.model import NEVER, Finished, LinkUsage, Transfers
+from distsim.network.paths import PathTable
+from distsim.network.transfers import forward_dependency, refuse_bad, too_long
+from distsim.topology.graph import Topology
+
+
+class _Group:
+    """Where the rows of a live group are: (first, count) of its slots, dependents and host seats; its number."""
+
+    __slots__ = ("hosts", "number", "room", "seats", "slots")
+
+    def __init__(self, number: int, slots: tuple[int, int], room: tuple[int, int], seats: tuple[int, int], hosts: int) -> None:
+        self.number, self.slots, self.room, self.seats, self.hosts = number, slots, room, seats, hosts
+
+
+class FifoLinks:
+    """A NetworkModel of FIFO links, ``chunk`` (store and forward) or ``cut_through``; see those modules for the rules.
+
+    What happens at one instant happens in the order (group, row); a delivery hands the transfers that it releases to their
+    first links at once, in row order. A transfer from a host to itself crosses no link; one of 0 bytes only pays latency
+    (and its place in the queues). Use is counted when a transfer joins a link's queue.
+
+    Args:
+        topology: hosts and links.
+        cut_through: a transfer goes on with its first byte instead of its last.
+        paths: routes shared with other networks on the topology; all that share them change their form together.
+    """
+
+    def __init__(self, topology: Topology, *, cut_through: bool = False, paths: PathTable | None = None) -> None:
+        self._paths = paths or PathTable(topology)
+        self._topology = topology
+        self._cut_through = cut_through
+        self.now = 0  #: where the last run stopped
+        self._started = 0  # groups ever
+        self._work = 0  # elementary steps asked for so far, roughly
+        self._live: dict[int, _Group] = {}  # by slot of the group table
+        self._slot_blocks, self._room_blocks, self._seat_blocks, self._group_blocks = Blocks(), Blocks(), Blocks(), Blocks()
+        self._state = Columns(fifo_kernel.STATE, value="i8")
+        self._state["value"][fifo_kernel.SHIFT] = 20  # first guess: buckets of a microsecond
+        self._buckets = Columns(fifo_kernel.BUCKETS, first="i4", last="i4")
+        self._heap = Columns(time="i8", rank="i8")
+        self._slots = Columns(
+            hop="i4", last="i4", waits="i4", first="i4", behind="i4", beside="i4", owner="i4", src_end="i4", dst_end="i4",
+            when="i8", load="i8", delay="i8", tail_in="i8",
+        )  # fmt: skip
+        self._room = Columns(dependents="i4")
+        self._seats = Columns(host="i4", end="i8")
+        self._groups = Columns(number="i8", left="i8")
+        self._done = Columns(group="i4")
+        self._mark = Columns(topology.hosts, seat="i4")
+        self._links = Columns(
+            max(1, topology.links),
+            free="i8", tail="i4", latency="i8", bandwidth="f8", sent="i8", busy="i8", like="i8", like_ps="i8",
+        )  # fmt: skip
+        for name in ("tail", "like"):
+            self._links.write(name, 0, np.full(self._links.rows, -1))
+        self._mark.write("seat", 0, np.full(topology.hosts, -1))
+        self._links.write("latency", 0, topology.link_latency)
+        self._links.write("bandwidth", 0, topology.link_bandwidth)
+
+    def start(self, transfers: Transfers, at: int) -> int:
+        """See NetworkModel. Raises ConfigError on columns that are no DAG of transfers of this topology, or a past ``at``;
+        TopologyError where there is no route."""
+        if not self.now <= at < NEVER:
+            raise ConfigError(f"a group cannot start at {at} ps", expected=f"{self.now} ps (now) or later")
+        refuse_bad(transfers, self._topology)
+        self.admit(transfers, at, self._started)
+        self._started += 1
+        return self._started - 1
+
+    def admit(self, transfers: Transfers, at: int, number: int) -> None:
+        """Take in, as group ``number`` (no two at once), transfers that have passed ``refuse_bad``.
+
+        ``at`` may lie in the past if no other group has met their links since. Raises as :meth:`start`.
+        """
+        rows = len(transfers.src)
+        self._work += 8 * rows
+        admit, compiled = fifo_kernel.admit.for_work(self._work)
+        if compiled or self._paths.compiled:
+            self._compile()
+            admit = fifo_kernel.admit.compiled
+        columns = transfers.columns()
+        if not self._slots.compiled:
+            columns = [column.tolist() for column in columns]
+        pair = self._paths.numbers(columns[0], columns[1])
+        slots, room = rows + 2, rows + len(transfers.dep)
+        seats = 1 + min(2 * rows, self._topology.hosts)
+        if self._slot_blocks.end + slots > fifo_kernel.SLOT_MASK:
+            raise ConfigError(f"more than {fifo_kernel.SLOT_MASK} live transfers", fix="Use fewer chunks, or level analytic.")
+        base, first, seat, group = (
+            self._take(self._slot_blocks, self._slots, slots),
+            self._take(self._room_blocks, self._room, room),
+            self._take(self._seat_blocks, self._seats, seats),
+            self._take(self._group_blocks, self._groups, 1),
+        )
+        self._heap.reserve(self._slots.rows)
+        self._done.reserve(self._groups.rows)
+        hosts = admit(
+            *columns, pair, self._paths.pairs["first"], base, first, seat, group, self._mark["seat"],
+            *self._slots.all(), self._room["dependents"], *self._seats.all(),
+        )  # fmt: skip
+        self._live[group] = _Group(number, (base, slots), (first, room), (seat, seats), hosts)
+        if hosts < 0:
+            self._forget(group)
+            raise forward_dependency(-1 - hosts)
+        self._groups["number"][group] = number
+        self._groups["left"][group] = rows + 1
+        self._push(at, number << fifo_kernel.SLOT_BITS | base)
+
+    def next_event(self) -> int:
+        """See NetworkModel: the time of the next arrival at a link or of the next delivery."""
+        return int(self._heap["time"][0]) if self._state["value"][fifo_kernel.SIZE] else NEVER
+
+    def run_until(self, limit: int) -> list[Finished]:
+        """See NetworkModel. Raises ConfigError when a time leaves the clock's range (2^62 ps)."""
+        if self.next_event() > limit:
+            self.now = max(self.now, limit)
+            return []
+        if self._paths.compiled:
+            self._compile()
+        run = fifo_kernel.run.compiled if self._slots.compiled else fifo_kernel.run.interpreted
+        count, at = run(
+            limit, self._cut_through, self._paths.links["id"], self._done["group"], self._state["value"], *self._buckets.all(),
+            *self._heap.all(), *self._slots.all(), self._room["dependents"], *self._seats.all(), *self._groups.all(),
+            *self._links.all(),
+        )  # fmt: skip
+        if count == fifo_kernel.TOO_LONG:
+            raise too_long()
+        self.now = at if count else max(self.now, limit)
+        groups = [int(group) for group in self._done["group"][:count]]
+        finished = [self._finish(group, at) for group in sorted(groups, key=lambda group: self._live[group].number)]
+        for group in groups:
+            self._forget(group)
+        return finished
+
+    def usage(self) -> LinkUsage:
+        """See NetworkModel."""
+        sent, busy = (np.array(self._links[name][: self._topology.links], dtype=np.int64) for name in ("sent", "busy"))
+        return LinkUsage(bytes=sent, busy=busy)
+
+    def used(self, links: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Bytes and busy ps of some links so far."""
+        sent, busy = self._links["sent"], self._links["busy"]
+        if self._links.compiled:
+            return sent[links], busy[links]
+        return tuple(np.array([column[link] for link in links.tolist()], dtype=np.int64) for column in (sent, busy))  # type: ignore[return-value]
+
+    def _finish(self, group: int, at: int) -> Finished:
+        live = self._live[group]
+        first, end = live.seats[0] + 1, live.seats[0] + live.hosts
+        hosts, ends = self._seats["host"][first:end], self._seats["end"][first:end]
+        if self._seats.compiled:
+            hosts, ends = hosts.tolist(), ends.tolist()
+        return Finished(group=live.number, at=at, host_end=dict(zip(hosts, ends, strict=True)))
+
+    def _forget(self, group: int) -> None:
+        live = self._live.pop(group)
+        self._slot_blocks.give(*live.slots)
+        self._room_blocks.give(*live.room)
+        self._seat_blocks.give(*live.seats)
+        self._group_blocks.give(group, 1)
+
+    def _push(self, time: int, rank: int) -> None:
+        # NOTE: interpreted whatever the form: one insertion a group is not worth loading one more compiled kernel.
+        state = self._state["value"]
+        fifo_kernel.rise(*self._heap.all(), int(state[fifo_kernel.SIZE]), time, rank)
+        state[fifo_kernel.SIZE] += 1
+
+    def _compile(self) -> None:
+        if not self._slots.compiled:
+            self._paths.compile()
+            for columns in (
+                self._state, self._buckets, self._heap, self._slots, self._room, self._seats, self._groups, self._done,
+                self._mark, self._links,
+            ):  # fmt: skip
+                columns.compile()
+
+    @staticmethod
+    def _take(blocks: Blocks, columns: Columns, rows: int) -> int:
+        first = blocks.take(rows)
+        columns.reserve(blocks.end)
+        return first

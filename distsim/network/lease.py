@@ -1,0 +1,230 @@
+"""Leases: a group that has its links to itself costs no events; its answer comes from memory.
+
+A group whose links nobody else uses does what it does alone, and DAGs of one shape do the same alone. So it gets a *lease* of
+its links and its end is read off the shape. The first run of a shape takes place aside, on a scratch network. When another
+group starts on a leased link, the lease is *revoked*: the group is handed to the live network as of its own start. Nobody has
+met its links since, so its past can be made up for there in any order, and from then on both contend like any others. Leases
+never change an answer, only its cost.
+"""
+
+from __future__ import annotations
+
+import heapq
+import weakref
+from typing import NamedTuple
+
+from distsim.errors import ConfigError
+from distsim.network.answer import Answer, Ledger
+from distsim.network.fifo import FifoLinks
+from distsim.network.model import NEVER, Finished, LinkUsage, Transfers
+from distsim.network.outline import Alone, Outline, Outlines
+from distsim.network.paths import PathTable
+from distsim.topology.graph import Topology
+
+_SCRATCH_ENDS = 1 << 60  # ps: from here on the scratch network is replaced by a new one
+_PATIENCE = 2  # revocations of a shape that are forgiven; beyond, half of its leases must hold
+_WASTE = 4  # new shapes are tried out while at most one row in so many was tried out in vain
+
+
+class _Lease(NamedTuple):
+    """A group that runs on links of its own. Ordered by (end, group)."""
+
+    end: int  #: ps; not before that while the shape has not been tried out
+    group: int
+    at: int  #: ps, its start
+    transfers: Transfers
+    outline: Outline
+
+
+class Leased:
+    """FIFO links (see :class:`~distsim.network.fifo.FifoLinks`) with leases.
+
+    A group is leased, live (among others, in events), or finished. ``leases=False`` makes every group live: same answers.
+    """
+
+    def __init__(self, topology: Topology, *, cut_through: bool, leases: bool = True) -> None:
+        self._topology = topology
+        self._cut_through = cut_through
+        self._leases = leases
+        self._paths = PathTable(topology)
+        self._live = FifoLinks(topology, cut_through=cut_through, paths=self._paths)
+        self._scratch: FifoLinks | None = None
+        self._outlines = Outlines(topology, self._paths)
+        self._known: weakref.WeakKeyDictionary[Transfers, Outline] = weakref.WeakKeyDictionary()
+        self._ledger = Ledger(topology.links)
+        self._now = 0
+        self._next = NEVER
+        self._started = 0
+        self._begun = False  # whether a group has started since the last run
+        self._untried: list[_Lease] = []  # of shapes that have not been tried out when they started
+        self._ends: list[_Lease] = []  # heap of all others
+        self._held = 0  # links under lease, as a mask
+        self._crowd: dict[int, int] = {}  # live group -> its links, as a mask
+        self._crowded = 0  # links of live groups, as a mask; links of groups that have finished may linger
+        self._gone = 0  # live groups that have finished since that was last added up
+        self._rows = 0  # rows of all groups ever
+        self._wasted = 0  # rows tried out for a lease that was revoked
+
+    def start(self, transfers: Transfers, at: int) -> int:
+        """See NetworkModel. Raises ConfigError on columns that are no DAG of transfers of this topology, or a past ``at``;
+        TopologyError where there is no route."""
+        if not self._now <= at < NEVER:
+            raise ConfigError(f"a group cannot start at {at} ps", expected=f"{self._now} ps (now) or later")
+        outline = self._known.get(transfers)
+        if outline is None:
+            outline = self._known[transfers] = self._outlines.of(transfers)
+        group = self._started
+        shape, mask, answer = outline.shape, outline.mask, outline.answer
+        self._rows += outline.rows
+        if mask & self._held or mask & self._crowded or not self._worth_it(outline):
+            self._live.admit(transfers, at, group)
+            self._join(group, mask)
+            if mask & self._held:
+                self._revoke(mask)
+            self._next = self._now
+        else:
+            shape.leased += 1
+            self._held |= mask
+            if answer is None:
+                # NOTE: tried out once it might end, so that whatever starts in the same instant on its links comes in time.
+                end = at + outline.least
+                self._untried.append(_Lease(end, group, at, transfers, outline))
+                self._next = min(self._next, end)
+            elif (end := at + answer.duration) < NEVER:
+                heapq.heappush(self._ends, _Lease(end, group, at, transfers, outline))
+                self._next = min(self._next, end)
+            else:
+                self._go_live(_Lease(at, group, at, transfers, outline))
+        self._started = group + 1
+        self._begun = True
+        return group
+
+    def next_event(self) -> int:
+        """See NetworkModel: the next end of a lease, or the next event of a group that is live."""
+        return self._next
+
+    def run_until(self, limit: int) -> list[Finished]:
+        """See NetworkModel. Raises ConfigError when a time leaves the clock's range (2^62 ps)."""
+        self._begun = False
+        if limit < self._next:
+            self._now = max(self._now, limit)
+            return []
+        if self._untried:
+            self._try_out()
+        ends = self._ends
+        end = ends[0].end if ends else NEVER
+        stop = min(end, limit)
+        finished: list[Finished] = []
+        if self._crowd:
+            finished = self._live.run_until(stop)
+            for done in finished:
+                stop = done.at
+                self._leave(done.group)
+        if end == stop:
+            alone = len(finished)
+            while ends and ends[0].end == end:
+                lease = heapq.heappop(ends)
+                self._held ^= lease.outline.mask
+                answer = lease.outline.answer
+                assert answer is not None
+                self._ledger.count(answer)
+                finished.append(answer.finished(lease.group, lease.at))
+            if alone:
+                finished.sort(key=lambda done: done.group)
+        self._now = stop if finished else max(self._now, limit)
+        self._look_ahead()
+        return finished
+
+    def usage(self) -> LinkUsage:
+        """See NetworkModel; a transfer counts when it joins a link's queue. To know that, leases under way are revoked."""
+        if self._held:
+            self._revoke(self._held)
+            # NOTE: whatever ends by now has been reported; only what has begun since the last run is not due yet.
+            self._live.run_until(self._now - self._begun)
+            self._look_ahead()
+        whole, live = self._ledger.usage(), self._live.usage()
+        return LinkUsage(bytes=whole.bytes + live.bytes, busy=whole.busy + live.busy)
+
+    def _worth_it(self, outline: Outline) -> bool:
+        """Whether to try a lease. Only cost hangs on this, never an answer."""
+        shape = outline.shape
+        if shape.alone is None and (shape.endless or self._wasted * _WASTE > self._rows):
+            return False
+        return self._leases and shape.revoked <= shape.leased // 2 + _PATIENCE
+
+    def _try_out(self) -> None:
+        """Find out what the untried leases do, each shape once, and note their ends."""
+        for lease in self._untried:
+            outline = lease.outline
+            shape = outline.shape
+            if shape.alone is None and not shape.endless:
+                self._run_alone(lease.transfers, outline)
+            alone = shape.alone
+            if alone is None or lease.at + alone.duration >= NEVER:
+                self._go_live(lease)
+                continue
+            if outline.answer is None:
+                host_end = list(zip(outline.hosts, alone.ends, strict=True))
+                outline.answer = Answer(alone.duration, host_end, outline.links, alone.sent, alone.busy)
+            heapq.heappush(self._ends, lease._replace(end=lease.at + alone.duration))
+        self._untried.clear()
+
+    def _run_alone(self, transfers: Transfers, outline: Outline) -> None:
+        """Fill in the shape."""
+        if self._scratch is None or self._scratch.now > _SCRATCH_ENDS:
+            self._scratch = FifoLinks(self._topology, cut_through=self._cut_through, paths=self._paths)
+        scratch, shape = self._scratch, outline.shape
+        start = scratch.now
+        sent, busy = scratch.used(outline.links)
+        scratch.admit(transfers, start, 0)
+        try:
+            (done,) = scratch.run_until(NEVER)
+        except ConfigError:  # it leaves the clock's range, which the live network is going to say in its time
+            self._scratch = None
+            shape.endless = True
+            return
+        sent_then, busy_then = scratch.used(outline.links)
+        ends = tuple(done.host_end[host] - start for host in outline.hosts)
+        shape.alone = Alone(done.at - start, ends, sent_then - sent, busy_then - busy)
+
+    def _revoke(self, mask: int) -> None:
+        """Make the leases on links of ``mask`` live."""
+        for leases in (self._ends, self._untried):
+            lost = [lease for lease in leases if lease.outline.mask & mask]
+            if lost:
+                leases[:] = [lease for lease in leases if not lease.outline.mask & mask]
+            for lease in lost:
+                shape = lease.outline.shape
+                shape.revoked += 1
+                if shape.revoked == shape.leased and lease.outline.answer is not None:
+                    self._wasted += lease.outline.rows
+                self._go_live(lease)
+        heapq.heapify(self._ends)
+
+    def _go_live(self, lease: _Lease) -> None:
+        """Hand a leased group to the live network, as of its start."""
+        self._held ^= lease.outline.mask
+        self._live.admit(lease.transfers, lease.at, lease.group)
+        self._join(lease.group, lease.outline.mask)
+
+    def _join(self, group: int, mask: int) -> None:
+        self._crowd[group] = mask
+        self._crowded |= mask
+
+    def _leave(self, group: int) -> None:
+        """A live group has finished. Its links are free again from here on, or a few groups later."""
+        del self._crowd[group]
+        self._gone += 1
+        if self._gone >= len(self._crowd):
+            self._gone = 0
+            self._crowded = 0
+            for mask in self._crowd.values():
+                self._crowded |= mask
+
+    def _look_ahead(self) -> None:
+        """Note when something happens next."""
+        self._next = self._ends[0].end if self._ends else NEVER
+        for lease in self._untried:
+            self._next = min(self._next, lease.end)
+        if self._crowd:
+            self._next = min(self._next, self._live.next_event())
