@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from distsim.errors import TraceError
+from distsim.errors import ConfigError, TraceError
 from distsim.trace import chakra
 from distsim.trace import groups as grouping
 from distsim.trace.build import Finding, defects_of
@@ -71,7 +71,7 @@ def open_trace(source: str, groups: str | None = None) -> tuple[str, Any]:
         with open(source, "rb") as file:
             magic = file.read(4)
         if magic == b"PAR1":
-            return "parquet", source
+            return "parquet", _with_its_own_groups(source, groups)
         if not magic:
             raise TraceError("is empty", where=source, expected="a trace")
         if not source.endswith(_ET_SUFFIXES):
@@ -87,9 +87,18 @@ def _open_json(source: str, data: bytes, groups: str | None) -> tuple[str, Any]:
 
     first = _first_object(data, source)
     if isinstance(first, dict) and "format" in first:
-        return "native", native.parse(data, source)
+        return "native", native.parse(data, _with_its_own_groups(source, groups))
     located = Located(source, "json", (RankFile(0, source, lambda: data),))
     return "json", (located, _defined(located, groups))
+
+
+def _with_its_own_groups(source: str, groups: str | None) -> str:
+    """The source of a trace that holds its groups itself. ConfigError where another file of groups was given."""
+    if groups is not None:
+        raise ConfigError(
+            f"the trace holds its own groups, {groups} would be ignored", where=source, fix="Leave the groups file out."
+        )
+    return source
 
 
 def _defined(located: Located, groups: str | None) -> dict[str, tuple[int, ...]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from building import ROOT
 
 from distsim.errors import TopologyError
 from distsim.topology.check import check_topology
@@ -65,8 +66,7 @@ def test_hosts_that_do_not_forward_are_never_in_between() -> None:
 
 
 def test_shipped_files_are_what_the_script_writes(tmp_path: Path) -> None:
-    folder = Path(next(iter(shipped().values()))).parent
-    script = folder.parent / "scripts" / "make_topologies.py"
+    folder, script = ROOT / "topologies", ROOT / "scripts" / "make_topologies.py"
     module_spec = importlib.util.spec_from_file_location("make_topologies", script)
     assert module_spec
     assert module_spec.loader

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from building import ROOT
 
 from distsim.cli.main import main
+from distsim.errors import ConfigError
 from distsim.trace import protobuf
 from distsim.trace.document import Attribute, Node, RankTrace
+from distsim.trace.read import read_trace
 
 WHOLE = protobuf.write_document(
     RankTrace("0.0.4", [], [Node(k, f"n{k}", 4, [], [k - 1] if k else [], 0, 7) for k in range(2)]
@@ -192,3 +195,10 @@ def test_odd_values_in_json(document: Any, tmp_path: Path) -> None:
 def test_repeats_without_end(nodes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = '{"format": "distsim-trace/1", "programs": [{"nodes": [' + nodes + "]}]}"
     assert told(capsys, "trace", put(tmp_path / "t.json", text.encode()))
+
+
+def test_a_groups_file_beside_a_trace_that_holds_its_own_is_refused(tmp_path):
+    groups = tmp_path / "groups.json"
+    groups.write_text('{"1": [0, 1]}')
+    with pytest.raises(ConfigError, match="holds its own groups"):
+        read_trace(ROOT / "traces" / "dp_overlapped_buckets.json", groups=str(groups))
