@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distsim.engine.communication import Communication
 from distsim.engine.stream import Stream
@@ -42,7 +43,9 @@ class Executor:
         self._waiting = array("i")
         self._child_ptr = array("q", [0])
         self._child = array("q")
-        self._elapsed = array("q", [0])  #: running total of durations: a run of tasks takes a difference of two
+        # running totals of durations up to and after each task, begun anew where the stream changes: a run of tasks takes
+        # the difference of its last after and its first before
+        self._before, self._after = array("q"), array("q")
         self._run_end = array("q")  #: last task of the run that starts here
         # NOTE: the recorder's own columns, written in place: this is the hot path of every task
         self._ready_ps, self._released_by = recorder.ready, recorder.by
@@ -78,7 +81,9 @@ class Executor:
         offset = self._child_ptr[-1]
         self._child_ptr.frombytes((np.cumsum(counts) + offset).tobytes())
         self._child.frombytes((child[order] + first).tobytes())
-        self._elapsed.frombytes((np.cumsum(tasks.duration) + self._elapsed[-1]).astype(np.int64).tobytes())
+        before, after = _totals(tasks)
+        self._before.frombytes(before.tobytes())
+        self._after.frombytes(after.tobytes())
         self._run_end.frombytes((_runs(tasks, degree, counts, merge=on_done is None) + first).tobytes())
         loose = (tasks.kind == Kind.TIMED) & (tasks.duration > 0) & (counts == 0) & (on_done is None)
         self._loose.extend(loose.astype(np.uint8).tobytes())
@@ -192,15 +197,15 @@ class Executor:
 
     def _schedule(self, stream: Stream, now: int) -> None:
         """(Re)schedule the end of the stream's run."""
-        end = stream.start + self._elapsed[stream.last + 1] - self._elapsed[stream.first]
+        end = stream.start + self._after[stream.last] - self._before[stream.first]
         stream.call = self.clock.call_at(end, self._ran, stream)
 
     def _cut(self, stream: Stream, again: bool) -> None:
         """A task that goes before the rest of the run is ready: end the run with the task that is running now."""
-        base = self._elapsed[stream.first] - stream.start
+        base = self._before[stream.first] - stream.start
         # the first task of the run that ends now or later (later only, if streams have chosen in this instant before)
         passed = self.clock.env.now - (0 if again else 1) + base
-        current = bisect_right(self._elapsed, passed, stream.first + 1, stream.last + 2) - 1
+        current = bisect_right(self._after, passed, stream.first, stream.last + 1)
         if current < stream.last:
             if stream.loose:
                 for task in range(current + 1, stream.last + 1):
@@ -249,6 +254,15 @@ class Executor:
             i = bisect_right(self._hooked, task) - 1
             if i >= 0 and task < self._hooks[i][0]:
                 self._hooks[i][1](task)
+
+
+def _totals(tasks: Tasks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Total of durations before and after each row, since the last change of stream (a sum over all ranks may overflow)."""
+    total = np.cumsum(tasks.duration, dtype=np.int64)
+    first = np.flatnonzero(np.append(True, tasks.stream[1:] != tasks.stream[:-1])[: len(tasks)])
+    base = np.repeat((total - tasks.duration)[first], np.diff(np.append(first, len(tasks))))
+    after = total - base
+    return after - tasks.duration, after
 
 
 def _runs(tasks: Tasks, degree: Any, children: Any, *, merge: bool) -> Any:

@@ -234,3 +234,16 @@ def test_a_dependency_cycle_of_two_communicators_is_a_deadlock():
     )
     with pytest.raises(DeadlockError, match="4 tasks can never finish"):
         bench.finish()
+
+
+def test_durations_may_add_up_beyond_the_clock_over_all_ranks():
+    """40 devices with 10 days each: no device comes near 2^62 ps, their sum does."""
+    bench = Bench()
+    day = 86_400 * 10**12
+    rows = []
+    for device in range(40):
+        s = bench.executor.stream(device, "compute")
+        rows += [(Kind.TIMED, s, 5 * day, -1, []), (Kind.TIMED, s, 5 * day, -1, [len(rows)])]
+    bench.submit(rows)
+    spans = bench.finish()
+    assert set(spans.end.tolist()) == {5 * day, 10 * day}
