@@ -162,6 +162,8 @@ class Executor:
                     self._start(stream)
             elif stream.order is None and stream.ready and stream.ready[0] < stream.last and stream.first < stream.last:
                 self._cut(stream, again)
+                if stream.first < 0:
+                    self._start(stream)
 
     def _start(self, stream: Stream) -> None:
         """The stream takes its first ready task, and with it the run that it begins."""
@@ -184,7 +186,7 @@ class Executor:
             if stream.order is not None:
                 for _ in range(task, last + 1):
                     stream.order.popleft()
-            self._schedule(stream, now)
+            self._schedule(stream)
             return
         if stream.order is not None:
             stream.order.popleft()
@@ -195,35 +197,43 @@ class Executor:
         else:
             self._communication.send(task, self._calls[task])
 
-    def _schedule(self, stream: Stream, now: int) -> None:
+    def _schedule(self, stream: Stream) -> None:
         """(Re)schedule the end of the stream's run."""
         end = stream.start + self._after[stream.last] - self._before[stream.first]
         stream.call = self.clock.call_at(end, self._ran, stream)
 
     def _cut(self, stream: Stream, again: bool) -> None:
         """A task that goes before the rest of the run is ready: end the run with the task that is running now."""
-        base = self._before[stream.first] - stream.start
-        # the first task of the run that ends now or later (later only, if streams have chosen in this instant before)
-        passed = self.clock.env.now - (0 if again else 1) + base
-        current = bisect_right(self._after, passed, stream.first, stream.last + 1)
-        if current < stream.last:
-            if stream.loose:
-                for task in range(current + 1, stream.last + 1):
-                    heappush(stream.ready, task)
-            stream.last = current
-            self._schedule(stream, self.clock.env.now)
+        now = self.clock.env.now
+        shift = self._before[stream.first] - stream.start  # task k ends at after[k] - shift
+        # it ends after now; at the first choice of an instant it may end now, since that was before the choice
+        current = bisect_right(self._after, now + shift - (not again), stream.first, stream.last + 1)
+        if current >= stream.last:
+            return
+        if stream.loose:
+            for task in range(current + 1, stream.last + 1):
+                heappush(stream.ready, task)
+        stream.last = current
+        if self._after[current] - shift == now:
+            self._run_ended(stream)
+        else:
+            self._schedule(stream)
 
     # --- ending ---------------------------------------------------------------------------------------------------------
 
     def _ran(self, call: Call) -> None:
         """A run of timed tasks has ended."""
         stream: Stream = call.subject
-        if stream.call is not call:
-            return  # the run was cut
+        if stream.call is call:  # else the run was cut
+            self._run_ended(stream)
+
+    def _run_ended(self, stream: Stream) -> None:
+        """Record the run, free its stream, release what waited for its last task."""
         self.recorder.ran(stream.first, stream.last, stream.start, self.clock.env.now)
         self.unfinished -= stream.last - stream.first
         last = stream.last
         stream.first = stream.last = -1
+        stream.call = None
         if stream.ready:
             self._touch(stream)
         self._end(last)
