@@ -27,9 +27,10 @@ class Traffic:
     ranks: tuple[int, ...]  #: sizes of the collectives, ascending; empty for messages
     count: int  #: collectives, or messages
     bytes: int  #: what members bring, or messages carry, summed
-    time_ps: float  #: under way, mean over the ranks of the run; overlapping communication counts where it began first
-    exposed_ps: float  #: of it, while nothing computes
-    waiting_ps: float  #: idle because issued but waiting for other ranks, mean over the ranks of the run
+    algorithm: str  #: those of its collectives, joined; empty for messages and where a profile does not tell
+    time_ps: float  #: from the last member's arrival to the last delivery, summed; mean over the ranks that take part
+    exposed_ps: float  #: while it is what holds the rank up, by the same mean; overlapping communication counts once (breakdown)
+    waiting_ps: float  #: idle because issued but waiting for other ranks, by the same mean
     algbw: float | None  #: bytes/s; None where nothing took time, and for receives
     busbw: float | None
 
@@ -41,24 +42,33 @@ def traffic(result: Result, split: Breakdown) -> tuple[Traffic, ...]:
     by_name: dict[tuple[str, str], list[CollectiveRow]] = {}
     for row in result.collectives:
         by_name.setdefault((row.operation, row.label), []).append(row)
-    found = []
+    found: list[tuple[int, Traffic]] = []
     ranks: tuple[int, ...]
     for kind, group in keys:
         operation, label = spans.kinds[kind], spans.groups[group] if group >= 0 else ""
         mine = (shares.kind == kind) & (shares.group == group)
-        exposed, hidden, waiting = (int(c[mine].sum()) / result.ranks for c in (shares.exposed, shares.hidden, shares.waiting))
+        exposed, waiting = int(shares.exposed[mine].sum()), int(shares.waiting[mine].sum())
         rows = by_name.get((operation.removesuffix("_block"), label), [])
         if operation in ("send", "recv"):
             at = np.flatnonzero((spans.kind == kind) & (spans.group == group))
             count, size, ranks = len(at), int(spans.bytes[at].sum()), ()
-            rate = _rate(size, int((spans.end[at] - spans.start[at]).sum())) if operation == "send" else None
+            time, part, algorithm = int((spans.end[at] - spans.start[at]).sum()), len(np.unique(spans.rank[at])), ""
+            rate = _rate(size, time) if operation == "send" else None
             bus = rate
         else:
             count, size = len(rows), sum(row.bytes * len(row.members) for row in rows)
             ranks = tuple(sorted({len(row.members) for row in rows}))
+            time = sum((row.end_ps - row.start_ps) * len(row.members) for row in rows)
+            part = len({member for members in {row.members for row in rows} for member in members})
+            algorithm = ", ".join(sorted({row.algorithm for row in rows if row.algorithm}))
             rate, bus = _rates(rows)
-        found.append(Traffic(operation, label, ranks, count, size, exposed + hidden, exposed, waiting, rate, bus))
-    return tuple(sorted(found, key=lambda t: (-t.exposed_ps, -t.time_ps, t.operation, t.group)))
+        each = max(1, part)
+        entry = Traffic(
+            operation, label, ranks, count, size, algorithm, time / each, exposed / each, waiting / each, rate, bus
+        )  # fmt: skip
+        found.append((exposed, entry))
+    found.sort(key=lambda pair: (-pair[0], -pair[1].time_ps, pair[1].operation, pair[1].group))
+    return tuple(row for _, row in found)
 
 
 

@@ -15,12 +15,18 @@ import os
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 #: Below this many elementary steps the interpreter is done before numba would be loaded (about 0.6 s against 1-2 us a step).
 COMPILE_ABOVE = 200_000
 #: The same once numba is there (a trace was decoded by a compiled kernel, say): one more kernel takes 10-150 ms to load.
 COMPILE_ABOVE_LOADED = 50_000
+#: The same while the kernel has never been compiled on this machine: the compiler takes as long as some million steps.
+COMPILE_ABOVE_COLD = 3_000_000
+
+#: told, once a process, that a kernel is being compiled for the first time on this machine (the command line says so)
+announce: Callable[[], None] = lambda: None  # noqa: E731
 
 
 class Kernel:
@@ -74,6 +80,8 @@ class Kernel:
     def compiled(self) -> Callable[..., Any]:
         """The numba form (``cache=True``: later processes load it from disk)."""
         if self._compiled is None:
+            if not self.on_disk():
+                _announce_once()
             import numba
 
             copy = self._with("compiled")
@@ -83,6 +91,16 @@ class Kernel:
             self._compiled = numba.njit(cache=True, nogil=True)(copy)
         return self._compiled
 
+    def on_disk(self) -> bool:
+        """Whether numba has compiled it on this machine before: its index file is where numba keeps such files."""
+        file = Path(self._source.__code__.co_filename)
+        name = f"{file.stem}.{self._source.__qualname__}_{self._fingerprint()}-*.nbi"
+        chosen = os.environ.get("NUMBA_CACHE_DIR")
+        if chosen:
+            return any(Path(chosen).rglob(name))
+        beside = file.parent / "__pycache__"
+        return any(beside.glob(name)) or any((Path.home() / ".cache" / "numba").rglob(name))
+
     def for_work(self, steps: int) -> tuple[Callable[..., Any], bool]:
         """(function, is_compiled) for a job of about ``steps`` elementary steps.
 
@@ -90,9 +108,18 @@ class Kernel:
         """
         choice = os.environ.get("DISTSIM_KERNELS", "")
         above = COMPILE_ABOVE_LOADED if "numba" in sys.modules else COMPILE_ABOVE
-        if choice == "compiled" or (choice != "python" and steps > above):
+        if choice == "compiled" or (choice != "python" and steps > above and (steps > COMPILE_ABOVE_COLD or self._worth())):
             return self.compiled, True
         return self.interpreted, False
+
+    def _worth(self) -> bool:
+        """Compiled in this process or before it."""
+        return self._compiled is not None or self.on_disk()
+
+
+@functools.cache
+def _announce_once() -> None:
+    announce()
 
 
 def _text(code: types.CodeType) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from distsim.analysis.breakdown import PARTS
+from distsim.analysis.communication import Traffic
 from distsim.analysis.intervals import Ints
 from distsim.analysis.summary import Summary
 from distsim.report.answer import answer
@@ -35,7 +36,7 @@ def document(result: Result, summary: Summary) -> dict[str, Any]:
             "hidden_fraction": _fraction(split.hidden, result.makespan),
             "per_rank_ps": per_rank,
         },
-        "communication": [asdict(row) for row in summary.traffic],
+        "communication": [_traffic(row) for row in summary.traffic],
         "slowest_rank": summary.slowest,
         "critical_path_ps": dict(summary.critical.times),
         "links": [asdict(link) for link in summary.links],
@@ -77,3 +78,10 @@ def _ns(ps: int) -> int | float:
 def _fraction(column: Ints, makespan: int) -> float:
     whole = makespan * len(column)
     return int(column.sum()) / whole if whole else 0.0
+
+
+def _traffic(row: Traffic) -> dict[str, Any]:
+    """A row of the communication table; rates are named with their unit."""
+    values = asdict(row)
+    values["algbw_bytes_per_s"], values["busbw_bytes_per_s"] = values.pop("algbw"), values.pop("busbw")
+    return values

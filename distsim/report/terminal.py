@@ -45,14 +45,14 @@ def _communication(result: Result, summary: Summary, width: int) -> list[str]:
         rows.append(
             (
                 t.operation, t.group, sizes, f"{t.count:,}", format_size(t.bytes), format_time(t.time_ps),
-                format_time(t.exposed_ps), format_time(t.waiting_ps), _rate(t.busbw), _rate(t.algbw),
+                format_time(t.exposed_ps), format_time(t.waiting_ps), _rate(t.busbw), t.algorithm,
             )
         )  # fmt: skip
-    head = ("operation", "group", "ranks", "count", "bytes", "time", "exposed", "waiting", "busbw", "algbw")
+    head = ("operation", "group", "ranks", "count", "bytes", "time", "exposed", "waiting", "busbw", "algorithm")
     lines = table(head, rows, text=2, width=width)
     if len(summary.traffic) > _ROWS:
         lines.append(f"  and {len(summary.traffic) - _ROWS} more (--json lists all)")
-    return [*lines, "  (bytes: brought by all members; times: mean of a rank; waiting: idle until the others come)"]
+    return [*lines, "  (bytes: of all members; times: mean of the ranks that take part; exposed: what holds them up, overlaps counted once)"]
 
 
 def _ranks(result: Result, summary: Summary) -> list[str]:

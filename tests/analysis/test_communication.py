@@ -63,3 +63,17 @@ def test_busiest_links_and_domains():
     (domain,) = domains(result)
     assert (domain.used, domain.links, domain.bytes, domain.max) == (2, count, 12, 0.8)
     assert domain.mean == pytest.approx(120 / 100 / count)
+
+
+def test_times_are_those_of_the_ranks_that_take_part_and_overlap_hides_nothing():
+    """A group of two among eight ranks, with two overlapping collectives: each shows the time that it took."""
+    rows = (
+        CollectiveRow("all_reduce", "a", 1000, (0, 1), "ring", 0, 0, 100),
+        CollectiveRow("all_gather", "a", 1000, (0, 1), "direct", 20, 20, 80),
+    )
+    spans = [(r, kind, begin, end) for r in (0, 1) for kind, begin, end in (("all_reduce", 0, 100), ("all_gather", 20, 80))]
+    spans += [(r, "compute", 0, 100) for r in range(2, 8)]
+    result = made(spans, ranks=8, collectives=rows, groups=("a",), group=[0] * 4 + [-1] * 6, stream=[2, 1] * 2 + [1] * 6)
+    found = {t.operation: t for t in traffic(result, breakdown(result))}
+    assert (found["all_reduce"].time_ps, found["all_reduce"].exposed_ps, found["all_reduce"].algorithm) == (100, 100, "ring")
+    assert (found["all_gather"].time_ps, found["all_gather"].exposed_ps, found["all_gather"].algorithm) == (60, 0, "direct")

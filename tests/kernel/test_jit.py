@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from distsim.kernel import jit
 from distsim.kernel.jit import COMPILE_ABOVE, COMPILE_ABOVE_LOADED, kernel
 
 
@@ -62,3 +63,21 @@ def test_where_numba_is_loaded_less_work_is_worth_it(monkeypatch, loaded):
         monkeypatch.delitem(sys.modules, "numba")
     assert fill.for_work(COMPILE_ABOVE_LOADED + 1)[1] is loaded
     assert not fill.for_work(COMPILE_ABOVE_LOADED)[1]
+
+
+def test_a_kernel_that_was_never_compiled_here_stays_interpreted_for_longer(monkeypatch, tmp_path):
+    monkeypatch.delenv("DISTSIM_KERNELS", raising=False)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    said = []
+    monkeypatch.setattr(jit, "announce", lambda: said.append(1))
+    jit._announce_once.cache_clear()
+    fresh = kernel(fill._source)
+    assert not fresh.on_disk()
+    assert fresh.for_work(jit.COMPILE_ABOVE_COLD)[1] is False
+    assert said == []
+    function, compiled = fresh.for_work(jit.COMPILE_ABOVE_COLD + 1)
+    assert compiled
+    assert said == [1]
+    array = np.zeros(3, dtype=np.int64)
+    assert function(array, 3) == 3
+    assert fresh.for_work(COMPILE_ABOVE + 1)[1] is True
