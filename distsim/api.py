@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distsim import registry
+from distsim.cost.recorded import timed_rows
 from distsim.engine.communication import Communication
 from distsim.engine.executor import Executor
 from distsim.engine.placement import CollectiveOptions, Placer
@@ -120,6 +121,19 @@ def cost_provider(spec: RunSpec) -> CostProvider:
     return registry.lookup("cost", "roofline")(parse_flops(spec.peak), parse_bandwidth(spec.memory_bandwidth))  # type: ignore[no-any-return]
 
 
+def guesses(graph: TaskGraph, spec: RunSpec) -> tuple[str, ...]:
+    """What a run took for granted, for its first screen."""
+    if spec.compute != "roofline":
+        return ()
+    kept = sum(
+        int(np.count_nonzero(timed_rows(p) & ~p.cpu & (p.num_ops <= 0) & (p.tensor_size <= 0)))
+        for p in (graph.programs[int(number)] for number in graph.rank_program)
+    )
+    if not kept:
+        return ()
+    return (f"{kept:,} compute nodes tell neither num_ops nor tensor_size: they keep their recorded duration",)
+
+
 def collective_options(spec: RunSpec) -> CollectiveOptions:
     """How a specification wants its collectives."""
     return CollectiveOptions.parse(
@@ -157,5 +171,5 @@ def replay(
         spec=spec.model_dump() | {"topo": topology.spec},
         provenance=provenance((spec.trace, spec.groups), topology, spec.network),
         counts={"nodes": total, "events": clock.events, "collectives": len(recorder.collectives)},
-        warnings=graph.defects, make_spans=lambda: span_table(graph, workload, recorded, executor),
+        warnings=(*graph.defects, *guesses(graph, spec)), make_spans=lambda: span_table(graph, workload, recorded, executor),
     )  # fmt: skip

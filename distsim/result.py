@@ -59,9 +59,14 @@ class LinkTable:
     busy: NDArray[np.int64]  #: ps spent sending
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """What a run gave."""
+    """What a run gave: :mod:`distsim.analysis` finds things in it, :mod:`distsim.report` shows and saves it.
+
+    >>> from distsim.analysis.summary import summarise      # doctest: +SKIP
+    >>> from distsim.report.terminal import text            # doctest: +SKIP
+    >>> print(text(result, summarise(result), 100))         # doctest: +SKIP
+    """
 
     makespan: int  #: ps
     finish: NDArray[np.int64]  #: ps, per rank
@@ -75,6 +80,9 @@ class Result:
     warnings: tuple[str, ...] = ()  #: everything that was ignored, repaired or guessed
     profile_figures: Mapping[str, Any] = field(default_factory=dict)  #: what a profile reports besides, by its tool's names
     make_spans: Callable[[], SpanTable] = field(default=lambda: _empty(), repr=False)  #: builds the span table on demand
+
+    def __repr__(self) -> str:
+        return f"Result(makespan={self.makespan} ps, ranks={self.ranks}, topology={self.topology.spec!r})"
 
     def spans(self) -> SpanTable:
         """The span table; built on first use."""

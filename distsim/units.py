@@ -73,10 +73,14 @@ def parse_size(text: str | int) -> int:
 def parse_bandwidth(text: str | int | float) -> float:
     """Bytes per second of ``"400Gbps"`` (bits), ``"50GB/s"``, ``"50GiBps"``; a bare number is bytes/s.
 
+    Text below 1e6 without a unit is refused: the unit was forgotten.
+
     >>> parse_bandwidth("400Gbps"), parse_bandwidth("50GB/s"), parse_bandwidth("1GiBps")
     (50000000000.0, 50000000000.0, 1073741824.0)
     """
     number, unit = _split(text, "bandwidth", "400Gbps or 50GB/s")
+    if unit == "" and isinstance(text, str) and 0 < float(number) < 1e6:
+        raise ConfigError(f"bandwidth {text!r} has no unit, and bytes/s can hardly be meant", expected="Gbps, GB/s or GiBps")
     if unit == "":
         value = float(number)
     else:

@@ -29,7 +29,7 @@ class Traffic:
     bytes: int  #: what members bring, or messages carry, summed
     algorithm: str  #: those of its collectives, joined; empty for messages and where a profile does not tell
     time_ps: float  #: from the last member's arrival to the last delivery, summed; mean over the ranks that take part
-    exposed_ps: float  #: while it is what holds the rank up, by the same mean; overlapping communication counts once (breakdown)
+    exposed_ps: float  #: while it holds the rank up, by the same mean; overlapping communication counts once (see breakdown)
     waiting_ps: float  #: idle because issued but waiting for other ranks, by the same mean
     algbw: float | None  #: bytes/s; None where nothing took time, and for receives
     busbw: float | None

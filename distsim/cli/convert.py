@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 
+from distsim.cli.shipped import resolve
+
 
 def prepare(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
@@ -32,6 +34,6 @@ def run(args: argparse.Namespace) -> int:
     """Convert and say what was written."""
     from distsim.trace.convert import FORMATS, convert
 
-    kind = convert(args.src, args.dst, args.to, args.groups, args.repair)
+    kind = convert(resolve(args.src), args.dst, args.to, args.groups, args.repair)
     print(f"wrote {args.dst} as {kind} ({FORMATS[kind].partition(':')[0]})")
     return 0

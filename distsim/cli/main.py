@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import sys
+from typing import Any
 
 from distsim.cli import COMMANDS
 from distsim.errors import DistsimError
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command. Exit codes: 0 ok, 1 a fault in the simulated input, 2 usage, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
     args = parser_for(argv).parse_args(argv)
-    jit = importlib.import_module("distsim.kernel.jit")
+    jit: Any = importlib.import_module("distsim.kernel.jit")
     jit.announce = lambda: print("compiling kernels, once on this machine: some 10 s ...", file=sys.stderr)
     try:
         return int(args.run(args) or 0)

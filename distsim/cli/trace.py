@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from distsim.cli.shipped import resolve
 from distsim.errors import ConfigError
 
 
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from distsim.trace.read import load
     from distsim.trace.summary import summarise
 
-    summary = summarise(*load(args.file, args.groups, args.repair))
+    summary = summarise(*load(resolve(args.file), args.groups, args.repair))
     if args.json:
         print(json.dumps(summary.document()))
     else:

@@ -25,7 +25,7 @@ def _told(result: Result) -> list[str]:
     lines = [f"warning: {sentence}" for sentence in result.warnings[:_WARNINGS]]
     if len(result.warnings) > _WARNINGS:
         lines.append(f"warning: and {len(result.warnings) - _WARNINGS} more (--json lists all)")
-    lines += [f"inferred: {sentence}" for sentence in result.provenance.get("inferred", ())]
+    lines += [sentence for sentence in result.provenance.get("inferred", ())]
     figures = [f"{name} {_from_to(values)}" for name, values in result.profile_figures.items() if isinstance(values, list)]
     lines += [f"profile: {', '.join(figures)}"] if figures else []
     return [*lines, f"network: {result.topology.spec}, level {result.provenance.get('network', '')}"]
@@ -52,7 +52,7 @@ def _communication(result: Result, summary: Summary, width: int) -> list[str]:
     lines = table(head, rows, text=2, width=width)
     if len(summary.traffic) > _ROWS:
         lines.append(f"  and {len(summary.traffic) - _ROWS} more (--json lists all)")
-    return [*lines, "  (bytes: of all members; times: mean of the ranks that take part; exposed: what holds them up, overlaps counted once)"]
+    return [*lines, "  (bytes: of all members; times: mean of those taking part; exposed: holds them up, overlaps counted once)"]
 
 
 def _ranks(result: Result, summary: Summary) -> list[str]:

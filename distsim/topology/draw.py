@@ -230,7 +230,7 @@ def _write_png(made: Picture, target: Path) -> None:
         from matplotlib.figure import Figure
         from matplotlib.patheffects import withStroke
     except ImportError:
-        fix = "Run pip install 'distsim[draw]', or draw to .svg, which needs nothing."
+        fix = "Run pip install matplotlib, or draw to .svg, which needs nothing."
         raise ConfigError("PNG drawings need matplotlib, which is not installed", where=str(target), fix=fix) from None
     figure: Any = Figure(figsize=(WIDTH / 100, made.height / 100), dpi=150)
     FigureCanvasAgg(figure)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
-from distsim.errors import ConfigError, TopologyError
+from distsim.errors import ConfigError, TopologyError, UnknownNameError
 from distsim.registry import lookup
 from distsim.topology.graph import Topology
 from distsim.topology.sizing import ranks
@@ -42,7 +42,7 @@ def build(spec: str, hosts: int | None = None) -> Topology:
     """The topology that ``spec`` describes, with room for ``hosts`` ranks.
 
     Args:
-        spec: ``name``, ``name:key=value,...`` or a path ending in .yaml or .yml (a bare file name also finds those shipped).
+        spec: ``name``, ``name:key=value,...`` or a path ending in .yaml or .yml (a bare name also finds the files shipped).
         hosts: number of ranks to be placed, from which missing sizes are inferred.
 
     Raises:
@@ -56,7 +56,14 @@ def build(spec: str, hosts: int | None = None) -> Topology:
 
         return load(spec, hosts)
     name, options = parse(spec)
-    return from_options(name, options, hosts)
+    try:
+        return from_options(name, options, hosts)
+    except UnknownNameError:
+        from distsim.topology.custom import load, shipped
+
+        if options or f"{name}.yaml" not in shipped():
+            raise
+        return load(f"{name}.yaml", hosts)
 
 
 def parse(spec: str) -> tuple[str, dict[str, str]]:

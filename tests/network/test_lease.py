@@ -116,7 +116,7 @@ def test_rings_on_leaves_of_their_own_share_one_evaluation(level, form):
     assert len(ends) == 1
     assert len(network._outlines._shapes) == 1
     assert network._scratch._work == 8 * 40
-    assert network._live._work == 0
+    assert network._live._live._work == 0
 
 
 def test_what_meets_in_one_instant_is_not_tried_out():

@@ -73,7 +73,7 @@ def test_png(tmp_path: Path) -> None:
 
 def test_png_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ConfigError, match=r"pip install 'distsim\[draw\]'"):
+    with pytest.raises(ConfigError, match=r"pip install matplotlib"):
         draw(build("ring"), tmp_path / "it.png")
 
 

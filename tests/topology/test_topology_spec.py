@@ -43,7 +43,7 @@ def test_without_a_job_there_is_a_default_and_it_is_said(name: str) -> None:
     [
         ("fat_tree", 64, 128, "k=8 inferred from 64 ranks: 128 hosts"),
         ("fat_tree", 1024, 1024, "k=16 inferred from 1024 ranks: 1024 hosts"),
-        ("fat_tree:tiers=2,oversubscription=3", 100, 150, "k=10 inferred from 100 ranks: 150 hosts"),
+        ("fat_tree:tiers=2,oversubscription=3", 100, 384, "k=16 inferred from 100 ranks: 384 hosts"),
         ("torus", 1024, 1024, "dims=16x8x8 inferred from 1024 ranks: 1024 hosts"),
         ("torus", 13, 16, "dims=4x2x2 inferred from 13 ranks: 16 hosts"),
         ("nd:dims=ring4+switch", 64, 64, "dims=ring4+switch16 inferred from 64 ranks: 64 hosts"),

@@ -45,7 +45,7 @@ class FatTree:
         """
 
         k: Annotated[int, Field(ge=2), AfterValidator(_even)] | None = Field(
-            None, description="ports of a switch, even; default: the smallest that holds the job"
+            None, description="ports of a switch, even; default: the smallest power of two that holds the job"
         )
         tiers: Annotated[int, Field(ge=2, le=3)] = Field(3, description="2 (leaf, spine) or 3 (leaf, aggregation, core)")
         pods: Count | None = Field(None, description="pods in use (leaves, if there are two tiers); default and at most k")
@@ -58,15 +58,16 @@ class FatTree:
     sizes = ("k", "pods")
 
     def complete(self, params: Params, hosts: int | None) -> tuple[Params, tuple[str, ...]]:
-        """Without k: the smallest even k whose tree holds the job."""
+        """Without k: the smallest power of two whose tree holds the job: what switches have, and groups of 2^n ranks then fit
+        their leaves."""
         if params.k is not None:
             return self._settle(params, params.k), ()
-        smallest = max(2, 2 * math.ceil((params.pods or 0) / 2))
-        for k in itertools.count(smallest, 2):
+        smallest = 1 << max(1, ((params.pods or 0) - 1).bit_length())
+        for k in (smallest << doublings for doublings in itertools.count()):
             try:
                 settled = self._settle(params, k)
             except TopologyError:
-                if k > smallest + 64:
+                if k > 64 * smallest:
                     raise
                 continue
             fixed = params.tiers == 2 and params.pods and params.hosts_per_leaf
