@@ -18,13 +18,15 @@ from distsim.cost.recorded import timed_rows
 from distsim.engine.communication import Communication
 from distsim.engine.executor import Executor
 from distsim.engine.placement import CollectiveOptions, Placer
-from distsim.errors import ConfigError, TopologyError, UnknownNameError
+from distsim.errors import CollectiveError, ConfigError, DeadlockError, TopologyError, TraceError, UnknownNameError
 from distsim.kernel.clock import Clock
 from distsim.provenance import provenance
 from distsim.record import Recorder
 from distsim.result import LinkTable, Result
 from distsim.topology.graph import Topology
 from distsim.topology.spec import build
+from distsim.trace.check import check_ranks
+from distsim.trace.defect import refuse
 from distsim.trace.graph import TaskGraph
 from distsim.trace.read import read_trace
 from distsim.units import parse_bandwidth, parse_flops, parse_time
@@ -47,7 +49,7 @@ class RunSpec(BaseModel):
     optimization: Literal["local_bw_aware", "baseline"] = Field(
         "local_bw_aware", description="hierarchical all_reduce: scatter, reduce, gather, or a full one per dimension"
     )
-    endpoint_delay: str = Field("0ns", description="added to every delivery")
+    endpoint_delay: str | None = Field(None, description="added to every delivery (default: none; profile astra: 10ns)")
     compute: Literal["recorded", "roofline"] = Field("recorded", description="where compute durations come from")
     peak: str | None = Field(None, description="roofline: peak rate of a device, such as 989TFLOPS")
     memory_bandwidth: str | None = Field(None, description="roofline: memory bandwidth of a device, such as 3.35TB/s")
@@ -137,7 +139,7 @@ def guesses(graph: TaskGraph, spec: RunSpec) -> tuple[str, ...]:
 def collective_options(spec: RunSpec) -> CollectiveOptions:
     """How a specification wants its collectives."""
     return CollectiveOptions.parse(
-        spec.algorithm, chunks=spec.splits, optimization=spec.optimization, endpoint_ps=parse_time(spec.endpoint_delay)
+        spec.algorithm, chunks=spec.splits, optimization=spec.optimization, endpoint_ps=parse_time(spec.endpoint_delay or 0)
     )
 
 
@@ -157,8 +159,12 @@ def replay(
     def watch(now: int) -> None:
         progress(1 - executor.unfinished / total if total else 1.0, "simulating")
 
-    clock.run(watch=watch)
-    executor.check_finished()
+    try:
+        clock.run(watch=watch)
+        executor.check_finished()
+    except (DeadlockError, CollectiveError, TraceError) as error:
+        refuse(check_ranks(graph), True)  # where ranks disagree, this names file, ranks and nodes
+        raise type(error)(error.what, where=graph.source, expected=error.expected, near=error.near, fix=error.fix) from None
     usage = network.usage()
     recorded = recorder.spans(workload.durations)
     finish = np.zeros(graph.ranks, dtype=np.int64)

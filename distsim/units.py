@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from distsim.errors import ConfigError
@@ -51,7 +52,18 @@ def _exact(number: str, factor: int) -> int:
     """number * factor, exact where the product is whole, else rounded to the nearest integer."""
     from fractions import Fraction
 
+    if len(number) > 400 or abs(float(number)) > 1e30:
+        return (-1 if number.startswith("-") else 1) * (1 << 63)  # out of every bound; 1e999999999 is not worth its digits
     return round(Fraction(number) * factor)
+
+
+def _bounded(value: int, what: str) -> int:
+    """The value; ConfigError where it is negative or beyond 2^62, which no clock or column holds."""
+    if value < 0:
+        raise ConfigError(f"{what} is negative")
+    if value >= 1 << 62:
+        raise ConfigError(f"{what} is too large", expected="less than 2^62 (4.6e18 bytes, or 53 days in ps)")
+    return value
 
 
 def parse_size(text: str | int) -> int:
@@ -64,10 +76,7 @@ def parse_size(text: str | int) -> int:
     factor = _PREFIX.get(unit.removesuffix("B") if unit.endswith("B") else unit)
     if factor is None:
         raise ConfigError(f"{text!r} has an unknown size unit {unit!r}", expected="B, KB, KiB, MB, MiB, GB, GiB ...")
-    value = _exact(number, factor)
-    if value < 0:
-        raise ConfigError(f"size {text!r} is negative")
-    return value
+    return _bounded(_exact(number, factor), f"size {text!r}")
 
 
 def parse_bandwidth(text: str | int | float) -> float:
@@ -92,7 +101,7 @@ def parse_bandwidth(text: str | int | float) -> float:
         if factor is None:
             raise ConfigError(f"{text!r} has an unknown bandwidth unit {unit!r}", expected="Gbps, GB/s, GBps, GiB/s or GiBps")
         value = float(number) * factor / (8 if bits else 1)
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise ConfigError(
             f"bandwidth {text!r} must be positive", fix="A link that carries nothing is left out of the topology."
         )
@@ -109,10 +118,7 @@ def parse_time(text: str | int | float, default_unit: str = "ns") -> int:
     factor = _TIME.get(unit or default_unit)
     if factor is None:
         raise ConfigError(f"{text!r} has an unknown time unit {unit!r}", expected="ps, ns, us, ms, s, min or h")
-    value = _exact(number, factor)
-    if value < 0:
-        raise ConfigError(f"time {text!r} is negative")
-    return value
+    return _bounded(_exact(number, factor), f"time {text!r}")
 
 
 def parse_flops(text: str | int | float) -> float:
@@ -122,7 +128,7 @@ def parse_flops(text: str | int | float) -> float:
     if factor is None:
         raise ConfigError(f"{text!r} has an unknown compute unit {unit!r}", expected="GFLOPS, TFLOPS or PFLOPS")
     value = float(number) * factor
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise ConfigError(f"compute rate {text!r} must be positive")
     return value
 

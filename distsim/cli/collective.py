@@ -57,8 +57,14 @@ def run(args: argparse.Namespace) -> int:
     args.network = args.network or ("analytic" if args.profile == "astra" else "cut_through")
     size = parse_size(args.size)
     groups = read_groups(args.group) if args.group else ()
+    if args.ranks is not None and args.ranks < 1:
+        raise ConfigError(f"--ranks {args.ranks}", expected="at least 2")
     topology = build(args.topo, args.ranks or (1 + max(max(g) for g in groups) if groups else None))
     ranks = args.ranks or topology.hosts
+    if args.profile == "astra" and ranks != topology.hosts:
+        raise ConfigError(
+            f"{topology.spec} has {topology.hosts} hosts for {ranks} ranks", expected="as many hosts as ranks, as in ASTRA-sim"
+        )
     timing = _astra(args, size, topology, groups) if args.profile == "astra" else _native(args, size, ranks, topology, groups)
     if args.json:
         print(json.dumps(document(timing, args)))
@@ -82,6 +88,11 @@ def run(args: argparse.Namespace) -> int:
             f"  busiest link {names[topology.link_src[worst]]} -> {names[topology.link_dst[worst]]}: "
             f"{100 * timing.links.busy[worst] / timing.time_ps:.1f} % busy, {format_size(int(timing.links.bytes[worst]))}"
         )
+        if timing.links.busy[worst] > timing.time_ps:
+            print(
+                f"  warning: level {args.network} knows no contention, and here transfers share links that it lets them use at "
+                "once: too fast. Take --network cut_through"
+            )
     return 0
 
 
@@ -116,7 +127,7 @@ def _native(args: argparse.Namespace, size: int, ranks: int, topology: Any, grou
 
 def _astra(args: argparse.Namespace, size: int, topology: Any, groups: tuple[tuple[int, ...], ...]) -> Any:
     from distsim.profiles.astra.single import time_collective
-    from distsim.profiles.astra.system import config_of_topology, with_algorithms
+    from distsim.profiles.astra.system import config_of_topology, whole_ns, with_algorithms
 
     if len(groups) > 1:
         raise ConfigError(f"{args.group} holds {len(groups)} groups; --profile astra times one")
@@ -127,8 +138,8 @@ def _astra(args: argparse.Namespace, size: int, topology: Any, groups: tuple[tup
         policy=args.scheduling, queues_per_dim=args.queues_per_dim,
         optimization="localBWAware" if args.optimization == "local_bw_aware" else args.optimization,
     )  # fmt: skip
-    if args.endpoint_delay:
-        config = replace(config, endpoint_ns=parse_time(args.endpoint_delay) // 1000)
+    if args.endpoint_delay is not None:
+        config = replace(config, endpoint_ns=whole_ns(args.endpoint_delay))
     return time_collective(args.operation, size, topology, config, groups[0] if groups else ())
 
 

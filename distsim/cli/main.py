@@ -45,10 +45,10 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Exit codes: 0 ok, 1 a fault in the simulated input, 2 usage, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
-    args = parser_for(argv).parse_args(argv)
-    jit: Any = importlib.import_module("distsim.kernel.jit")
-    jit.announce = lambda: print("compiling kernels, once on this machine: some 10 s ...", file=sys.stderr)
     try:
+        args = parser_for(argv).parse_args(argv)
+        jit: Any = importlib.import_module("distsim.kernel.jit")
+        jit.announce = lambda: print("compiling kernels, once on this machine: some 10 s ...", file=sys.stderr)
         return int(args.run(args) or 0)
     except DistsimError as error:
         print(f"distsim: {error}", file=sys.stderr)
@@ -59,6 +59,10 @@ def main(argv: list[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         print(f"distsim: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except (OverflowError, MemoryError, RecursionError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        print(f"distsim: a number or a nesting in the input is too large for this machine ({text})", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("distsim: interrupted; nothing was written", file=sys.stderr)

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     for metric, least in bounds:
         if metric not in report.metrics:
             raise UnknownNameError("metric", metric, report.metrics, where="--fail-under")
-        if report.metrics[metric] < least:
+        if not report.metrics[metric] >= least:
             missed.append(f"{metric} is {report.metrics[metric]:g}, wanted at least {least:g}")
     if args.json:
         print(json.dumps(report.document()))

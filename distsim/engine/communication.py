@@ -121,8 +121,9 @@ class Communication:
         for meeting in self._meetings.values():
             call = meeting.call
             missing = [m for m in call.members if m not in set(meeting.come)]
+            verb = "waits" if len(meeting.come) == 1 else "wait"
             found.append(
-                f"{_names(meeting.come)} wait in {call.operation} number {call.key[1]} of {call.label or 'all ranks'} "
+                f"{_names(meeting.come)} {verb} in {call.operation} number {call.key[1]} of {call.label or 'all ranks'} "
                 f"({call.bytes} bytes), where {_names(missing)} never came"
             )
         for (src, dst, tag), channel in self._channels.items():

@@ -116,11 +116,12 @@ class Executor:
         return of_stream[np.array(self._stream[first : first + count], dtype=np.int64)], names
 
     def check_finished(self) -> None:
-        """Raise DeadlockError if tasks wait although nothing can happen any more."""
-        if self.unfinished:
-            who = self._communication.blame()
+        """Raise DeadlockError if tasks wait although nothing can happen any more, or messages were never received."""
+        who = self._communication.blame()
+        if self.unfinished or who:
             raise DeadlockError(
-                f"{self.unfinished} tasks can never finish" + (": " + "; ".join(who[:4]) if who else ""),
+                (f"{self.unfinished} tasks can never finish" if self.unfinished else "messages are left over")
+                + (": " + "; ".join(who[:4]) if who else ""),
                 where=f"at {self.clock.now} ps",
                 fix="" if len(who) <= 4 else f"{len(who) - 4} more are stuck in the same way.",
             )

@@ -13,6 +13,8 @@ from distsim.collectives.schedule import Collective, Schedule, schedule
 from distsim.engine.task import CollectiveCall, MessageCall
 from distsim.errors import ConfigError, UnknownNameError
 from distsim.network.model import Transfers
+from distsim.network.pattern import Pattern
+from distsim.network.transfers import single
 from distsim.topology.graph import Topology
 
 #: algorithm of each operation where nothing is asked for: bandwidth-optimal rings for the reductions, direct exchange for
@@ -22,7 +24,7 @@ DEFAULTS = {
     "reduce": "binary_tree", "gather": "direct", "scatter": "direct", "barrier": "recursive_doubling",
 }  # fmt: skip
 
-#: transfers kept in remembered schedules, all together (about 40 bytes each)
+#: transfers kept in remembered patterns and placements, all together (about 40 bytes each)
 _REMEMBER = 4_000_000
 
 
@@ -68,10 +70,10 @@ class Placer:
     def __init__(self, topology: Topology, hosts: Sequence[int]) -> None:
         self._topology = topology
         self._hosts = np.asarray(hosts, dtype=np.int32)
-        self._schedules: dict[tuple[str, Collective], Schedule] = {}
-        self._transfers: dict[tuple[str, Collective, tuple[int, ...], int], Transfers] = {}
+        self._patterns: dict[tuple[str, Collective, int], Pattern] = {}
+        self._transfers: dict[tuple[str, Collective, int, tuple[int, ...]], Transfers] = {}
         self._held = 0
-        self._message = lru_cache(maxsize=4096)(self._single)
+        self._message = lru_cache(maxsize=4096)(single)
 
     def collective(self, call: CollectiveCall, options: CollectiveOptions) -> tuple[Transfers, str]:
         """Transfers of a collective and the algorithm's name. Raises CollectiveError, ConfigError, UnknownNameError."""
@@ -83,32 +85,26 @@ class Placer:
             call.operation, len(call.members), call.bytes, options.chunks, call.root, options.window, dims, per_dim,
             options.optimization,
         )  # fmt: skip
-        key = (algorithm, wanted, call.members, options.endpoint_ps)
+        plan = (algorithm, wanted, options.endpoint_ps)
+        key = (*plan, call.members)
         found = self._transfers.get(key)
         if found is None:
-            plan = self._schedules.get(key[:2])
-            if plan is None:
-                plan = schedule(algorithm, wanted)
-            found = place(plan, self._hosts[np.array(call.members)], options.endpoint_ps)
-            self._held += len(plan)
+            pattern = self._patterns.get(plan)
+            if pattern is None:
+                pattern = pattern_of(schedule(algorithm, wanted), options.endpoint_ps)
+            found = pattern.on(self._hosts[np.array(call.members)])
+            self._held += len(pattern)
             if self._held > _REMEMBER:
-                self._schedules.clear()
+                self._patterns.clear()
                 self._transfers.clear()
-                self._held = len(plan)
-            self._schedules[key[:2]] = plan
+                self._held = len(pattern)
+            self._patterns[plan] = pattern
             self._transfers[key] = found
         return found, algorithm
 
     def message(self, call: MessageCall) -> Transfers:
         """One message."""
         return self._message(int(self._hosts[call.src]), int(self._hosts[call.dst]), call.bytes)
-
-    @staticmethod
-    def _single(src: int, dst: int, size: int) -> Transfers:
-        return Transfers(
-            src=np.array([src], dtype=np.int32), dst=np.array([dst], dtype=np.int32), bytes=np.array([size], dtype=np.int64),
-            dep_ptr=np.zeros(2, dtype=np.int64), dep=np.zeros(0, dtype=np.int32), delay=np.zeros(1, dtype=np.int64),
-        )  # fmt: skip
 
     def _dims(
         self, call: CollectiveCall, options: CollectiveOptions, algorithm: str
@@ -130,11 +126,14 @@ class Placer:
         return sizes, per_dim
 
 
-def place(plan: Schedule, hosts: NDArray[np.int32], endpoint_ps: int = 0) -> Transfers:
-    """Put member m of a schedule on ``hosts[m]``. Every delivery takes ``endpoint_ps`` more, joins excepted."""
+def pattern_of(plan: Schedule, endpoint_ps: int = 0) -> Pattern:
+    """A schedule as networks see it. Every delivery takes ``endpoint_ps`` more, joins excepted."""
     delay = np.zeros(len(plan), dtype=np.int64)
     if endpoint_ps:
         delay[(plan.src != plan.dst) | (plan.bytes != 0)] = endpoint_ps
-    return Transfers(
-        src=hosts[plan.src], dst=hosts[plan.dst], bytes=plan.bytes, dep_ptr=plan.dep_ptr, dep=plan.dep, delay=delay
-    )
+    return Pattern.of(plan.src, plan.dst, plan.bytes, plan.dep_ptr, plan.dep, delay)
+
+
+def place(plan: Schedule, hosts: NDArray[np.int32], endpoint_ps: int = 0) -> Transfers:
+    """Put member m of a schedule on ``hosts[m]``. Every delivery takes ``endpoint_ps`` more, joins excepted."""
+    return pattern_of(plan, endpoint_ps).on(hosts)

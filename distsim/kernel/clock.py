@@ -13,7 +13,10 @@ from typing import Any, Protocol
 
 import simpy
 
+from distsim.errors import ConfigError
+
 DELIVERY, TIMER, SETTLE = 0, 1, 2  #: priorities within an instant, first to last
+END_OF_TIME = 1 << 62  #: ps
 
 
 class Plane(Protocol):
@@ -62,7 +65,9 @@ class Clock:
         self._planes.append(plane)
 
     def call_at(self, time: int, callback: Callable[[Any], None], subject: Any = None) -> Call:
-        """Call ``callback(call)`` at a time not before now."""
+        """Call ``callback(call)`` at a time not before now. Raises ConfigError beyond the end of time."""
+        if time >= END_OF_TIME:
+            raise ConfigError("the run goes beyond 2^62 ps (53 days)", fix="Check durations, sizes and bandwidths.")
         call = Call(self.env, callback, subject)
         self.env.schedule(call, TIMER, time - self.env.now)
         return call
@@ -85,7 +90,7 @@ class Clock:
         watch: told the time after every ``every`` control events (progress).
         """
         env, planes, peek, step = self.env, self._planes, self.env.peek, self.env.step
-        end = 1 << 62 if until is None else until
+        end = END_OF_TIME if until is None else until
         while True:
             head = peek()
             limit = int(head) if head <= end else end

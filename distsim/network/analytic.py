@@ -17,8 +17,9 @@ from distsim.network import analytic_kernel
 from distsim.network.answer import Answer, Ledger
 from distsim.network.columns import Columns
 from distsim.network.model import NEVER, Finished, LinkUsage, Transfers
+from distsim.network.outline import Alone, Outline, Outlines
 from distsim.network.paths import PathTable
-from distsim.network.transfers import forward_dependency, refuse_bad, too_long
+from distsim.network.transfers import too_long
 from distsim.registry import register
 from distsim.topology.graph import Topology
 
@@ -28,13 +29,14 @@ class Analytic:
     """No contention. A row is delivered ``sum(latencies) + ceil(bytes / min(bandwidths)) + delay`` ps after its dependencies;
     a transfer from a host to itself after its delay.
 
-    The answer to a Transfers object is remembered as long as the object lives: a caller that hands over the same object for
-    the same collective pays once.
+    A DAG is timed once per shape (see :mod:`~distsim.network.outline`): rings of eight on eight leaves are one sweep. The
+    answer to a Transfers object is remembered as long as the object lives: a caller that hands over the same one pays once.
     """
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
         self._paths = PathTable(topology)
+        self._outlines = Outlines(topology, self._paths)
         self._measured = 0  # pairs whose routes have been summed up
         self._routes = Columns(latency="i8", bandwidth="f8")
         self._rows = Columns(end="i8")
@@ -59,8 +61,10 @@ class Analytic:
             raise ConfigError(f"a group cannot start at {at} ps", expected=f"{self._now} ps (now) or later")
         answer = self._known.get(transfers)
         if answer is None:
-            refuse_bad(transfers, self._topology)
-            answer = self._known[transfers] = self._solve(transfers)
+            outline = self._outlines.of(transfers)
+            if outline.shape.alone is None:
+                outline.shape.alone = self._solve(transfers, outline)
+            answer = self._known[transfers] = outline.placed()
         end = at + answer.duration
         if end >= NEVER:
             raise too_long()
@@ -91,19 +95,20 @@ class Analytic:
         """See NetworkModel; counted when a group starts."""
         return self._ledger.usage()
 
-    def _solve(self, transfers: Transfers) -> Answer:
+    def _solve(self, transfers: Transfers, outline: Outline) -> Alone:
+        """What its shape does."""
         rows = len(transfers.src)
         self._work += 2 * rows
         sweep, compiled = analytic_kernel.sweep.for_work(self._work)
         measure = analytic_kernel.measure.interpreted
-        if compiled or self._links.compiled:
+        if compiled or self._paths.compiled:
             for known in (self._paths, self._routes, self._rows, self._hosts, self._links):
                 known.compile()
             sweep, measure = analytic_kernel.sweep.compiled, analytic_kernel.measure.compiled
         columns = transfers.columns()
         if not self._links.compiled:
             columns = [column.tolist() for column in columns]
-        pair = self._paths.numbers(columns[0], columns[1])
+        pair = self._paths.row_numbers(transfers, columns[0], columns[1])
         first, path_links = self._paths.pairs["first"], self._paths.links["id"]
         self._routes.reserve(self._paths.count)
         latency, bandwidth = self._links["latency"], self._links["bandwidth"]
@@ -111,20 +116,16 @@ class Analytic:
         self._measured = self._paths.count
         self._rows.reserve(rows)
         self._sweeps += 1
-        duration, hosts, links = sweep(
+        duration, _, _ = sweep(
             self._sweeps, *columns, pair, first, path_links, *self._routes.all(), *self._rows.all(), *self._hosts.all(),
             *self._links.all(),
         )  # fmt: skip
-        if duration < 0:
-            raise forward_dependency(-1 - duration)
         if duration >= NEVER:
             raise too_long()
-        used = np.array(self._links["used"][:links], dtype=np.int64)
-        ends = self._hosts["end"]
-        return Answer(
-            duration=int(duration),
-            host_end=[(int(host), int(ends[host])) for host in self._hosts["used"][:hosts]],
-            links=used,
-            sent=np.array([self._links["sent"][link] for link in used], dtype=np.int64),
-            busy=np.array([self._links["busy"][link] for link in used], dtype=np.int64),
-        )
+        # NOTE: the sweep lists hosts and links by row, an outline by pair: both by first use, but not in the same order.
+        ends, sent, busy = self._hosts["end"], self._links["sent"], self._links["busy"]
+        links = outline.links.tolist()
+        return Alone(
+            int(duration), tuple(int(ends[host]) for host in outline.hosts),
+            np.array([sent[link] for link in links], dtype=np.int64), np.array([busy[link] for link in links], dtype=np.int64),
+        )  # fmt: skip

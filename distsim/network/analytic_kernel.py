@@ -36,8 +36,8 @@ def sweep(
     ``host_end``, bytes and busy ps of every link touched to ``sent`` and ``busy``. ``stamp`` (new for every sweep) marks what
     this sweep touched; ``host_used`` and ``used`` list it.
 
-    Returns (last delivery, hosts touched, links touched); the first is -1 - row where a dependency is not an earlier row, and
-    NEVER where a time leaves the clock's range.
+    Rows depend on earlier rows. Returns (last delivery, hosts touched, links touched); the first is NEVER where a time leaves
+    the clock's range.
     """
     latest = 0
     hosts = 0
@@ -45,10 +45,7 @@ def sweep(
     for row in range(len(src)):
         time = 0
         for at in range(dep_ptr[row], dep_ptr[row + 1]):
-            before = dep[at]
-            if before < 0 or before >= row:
-                return -1 - row, hosts, links
-            time = max(time, end[before])
+            time = max(time, end[dep[at]])
         route = pair[row]
         amount = size[row]
         if first[route] < first[route + 1]:

@@ -13,7 +13,7 @@ from distsim.network import fifo_kernel
 from distsim.network.columns import Blocks, Columns
 from distsim.network.model import NEVER, Finished, LinkUsage, Transfers
 from distsim.network.paths import PathTable
-from distsim.network.transfers import forward_dependency, refuse_bad, too_long
+from distsim.network.transfers import refuse_bad, too_long
 from distsim.topology.graph import Topology
 
 
@@ -95,7 +95,7 @@ class FifoLinks:
         columns = transfers.columns()
         if not self._slots.compiled:
             columns = [column.tolist() for column in columns]
-        pair = self._paths.numbers(columns[0], columns[1])
+        pair = self._paths.row_numbers(transfers, columns[0], columns[1])
         slots, room = rows + 2, rows + len(transfers.dep)
         seats = 1 + min(2 * rows, self._topology.hosts)
         if self._slot_blocks.end + slots > fifo_kernel.SLOT_MASK:
@@ -113,9 +113,6 @@ class FifoLinks:
             *self._slots.all(), self._room["dependents"], *self._seats.all(),
         )  # fmt: skip
         self._live[group] = _Group(number, (base, slots), (first, room), (seat, seats), hosts)
-        if hosts < 0:
-            self._forget(group)
-            raise forward_dependency(-1 - hosts)
         self._groups["number"][group] = number
         self._groups["left"][group] = rows + 1
         self._push(at, number << fifo_kernel.SLOT_BITS | base)

@@ -88,8 +88,7 @@ def admit(
     load: Any, delay: Any, tail_in: Any, dependents: Any, host: Any, host_end: Any,
 ) -> int:  # fmt: skip
     """Fill slots base ... base + T + 1 (start, T transfers, sentinel), the dependents from ``room`` and the hosts from
-    ``seat`` on. Returns the number of host seats used (the first is nobody's), or -1 - row where a dependency is not an
-    earlier row."""
+    ``seat`` on. Rows depend on earlier rows. Returns the number of host seats used (the first is nobody's)."""
     rows = len(src)
     seats = 1
     for slot in range(base, base + rows + 2):
@@ -126,10 +125,6 @@ def admit(
         else:
             waits[slot] = end - begin
             for at in range(begin, end):
-                if dep[at] < 0 or dep[at] >= row:
-                    for index in range(seat + 1, seat + seats):
-                        mark[host[index]] = -1
-                    return -1 - row
                 first[base + 1 + dep[at]] += 1
     for index in range(seat + 1, seat + seats):
         mark[host[index]] = -1

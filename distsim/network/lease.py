@@ -14,7 +14,8 @@ import weakref
 from typing import NamedTuple
 
 from distsim.errors import ConfigError
-from distsim.network.answer import Answer, Ledger
+from distsim.network.answer import Ledger
+from distsim.network.episode import Episodes
 from distsim.network.fifo import FifoLinks
 from distsim.network.model import NEVER, Finished, LinkUsage, Transfers
 from distsim.network.outline import Alone, Outline, Outlines
@@ -22,7 +23,7 @@ from distsim.network.paths import PathTable
 from distsim.topology.graph import Topology
 
 _SCRATCH_ENDS = 1 << 60  # ps: from here on the scratch network is replaced by a new one
-_PATIENCE = 2  # revocations of a shape that are forgiven; beyond, half of its leases must hold
+_PATIENCE = 2  # revocations of a small shape that are forgiven; beyond, half of its leases must hold
 _WASTE = 4  # new shapes are tried out while at most one row in so many was tried out in vain
 
 
@@ -47,7 +48,8 @@ class Leased:
         self._cut_through = cut_through
         self._leases = leases
         self._paths = PathTable(topology)
-        self._live = FifoLinks(topology, cut_through=cut_through, paths=self._paths)
+        live = FifoLinks(topology, cut_through=cut_through, paths=self._paths)
+        self._live = Episodes(live, topology, remember=leases)
         self._scratch: FifoLinks | None = None
         self._outlines = Outlines(topology, self._paths)
         self._known: weakref.WeakKeyDictionary[Transfers, Outline] = weakref.WeakKeyDictionary()
@@ -74,10 +76,10 @@ class Leased:
         if outline is None:
             outline = self._known[transfers] = self._outlines.of(transfers)
         group = self._started
-        shape, mask, answer = outline.shape, outline.mask, outline.answer
+        shape, mask = outline.shape, outline.mask
         self._rows += outline.rows
         if mask & self._held or mask & self._crowded or not self._worth_it(outline):
-            self._live.admit(transfers, at, group)
+            self._live.admit(transfers, at, group, outline)
             self._join(group, mask)
             if mask & self._held:
                 self._revoke(mask)
@@ -85,12 +87,12 @@ class Leased:
         else:
             shape.leased += 1
             self._held |= mask
-            if answer is None:
+            if shape.alone is None:
                 # NOTE: tried out once it might end, so that whatever starts in the same instant on its links comes in time.
                 end = at + outline.least
                 self._untried.append(_Lease(end, group, at, transfers, outline))
                 self._next = min(self._next, end)
-            elif (end := at + answer.duration) < NEVER:
+            elif (end := at + outline.placed().duration) < NEVER:
                 heapq.heappush(self._ends, _Lease(end, group, at, transfers, outline))
                 self._next = min(self._next, end)
             else:
@@ -108,6 +110,8 @@ class Leased:
         self._begun = False
         if limit < self._next:
             self._now = max(self._now, limit)
+            if self._crowd:  # nothing is due, but it may be asked for the use of links as of now
+                self._live.run_until(limit)
             return []
         if self._untried:
             self._try_out()
@@ -125,8 +129,7 @@ class Leased:
             while ends and ends[0].end == end:
                 lease = heapq.heappop(ends)
                 self._held ^= lease.outline.mask
-                answer = lease.outline.answer
-                assert answer is not None
+                answer = lease.outline.placed()
                 self._ledger.count(answer)
                 finished.append(answer.finished(lease.group, lease.at))
             if alone:
@@ -150,7 +153,9 @@ class Leased:
         shape = outline.shape
         if shape.alone is None and (shape.endless or self._wasted * _WASTE > self._rows):
             return False
-        return self._leases and shape.revoked <= shape.leased // 2 + _PATIENCE
+        # NOTE: what has been tried out costs a lease nothing but a look through all others when it is revoked.
+        known = shape.alone is not None and outline.rows > len(self._ends)
+        return self._leases and (known or shape.revoked <= shape.leased // 2 + _PATIENCE)
 
     def _try_out(self) -> None:
         """Find out what the untried leases do, each shape once, and note their ends."""
@@ -163,9 +168,6 @@ class Leased:
             if alone is None or lease.at + alone.duration >= NEVER:
                 self._go_live(lease)
                 continue
-            if outline.answer is None:
-                host_end = list(zip(outline.hosts, alone.ends, strict=True))
-                outline.answer = Answer(alone.duration, host_end, outline.links, alone.sent, alone.busy)
             heapq.heappush(self._ends, lease._replace(end=lease.at + alone.duration))
         self._untried.clear()
 
@@ -204,7 +206,7 @@ class Leased:
     def _go_live(self, lease: _Lease) -> None:
         """Hand a leased group to the live network, as of its start."""
         self._held ^= lease.outline.mask
-        self._live.admit(lease.transfers, lease.at, lease.group)
+        self._live.admit(lease.transfers, lease.at, lease.group, lease.outline)
         self._join(lease.group, lease.outline.mask)
 
     def _join(self, group: int, mask: int) -> None:

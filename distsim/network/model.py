@@ -7,12 +7,15 @@ picoseconds. A network knows hosts, links and transfers; it does not know ranks 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsim.topology.graph import Topology
+
+if TYPE_CHECKING:
+    from distsim.network.pattern import Pattern
 
 NEVER = 1 << 62  #: no further event; every time is below
 LONGEST = 1 << 60  #: ps: no single delay, latency or serialisation reaches this (13 days)
@@ -22,7 +25,9 @@ LONGEST = 1 << 60  #: ps: no single delay, latency or serialisation reaches this
 class Transfers:
     """A DAG of transfers between hosts: what a network moves. The columns of a Schedule with members placed on hosts.
 
-    Never changed once made: a level may remember what it found out about an object it is given again.
+    Never changed once made: a level may remember what it found out about an object it is given again. What many DAGs on other
+    hosts have in common may be said by ``pattern`` and ``members`` (see Pattern.on, which makes both): the same rows, for a
+    level that cares. A level may ignore it.
     """
 
     src: NDArray[np.int32]  #: host
@@ -31,8 +36,10 @@ class Transfers:
     dep_ptr: NDArray[np.int64]
     dep: NDArray[np.int32]  #: earlier rows whose delivery releases this one
     delay: NDArray[np.int64]  #: ps between arrival of the last byte and delivery (reduction, endpoint overhead)
+    pattern: Pattern | None = None  #: the rows, between members
+    members: NDArray[np.int32] | None = None  #: with a pattern: host of each member
 
-    def columns(self) -> list[NDArray[Any]]:
+    def columns(self) -> list[Any]:
         """src, dst, bytes, dep_ptr, dep, delay: what kernels are given."""
         return [self.src, self.dst, self.bytes, self.dep_ptr, self.dep, self.delay]
 

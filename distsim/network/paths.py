@@ -3,6 +3,7 @@ a thousand routes and one hash probe each."""
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from distsim.kernel.jit import kernel
 from distsim.network.columns import Columns
+from distsim.network.model import Transfers
+from distsim.network.transfers import pair_hosts
 from distsim.topology.graph import Topology
 
 
@@ -57,6 +60,7 @@ class PathTable:
         self.pairs["first"][0] = 1
         self.links = Columns(1, id="i4")
         self._table = Columns(32, pair="i4")
+        self._work = 0
 
     @property
     def compiled(self) -> bool:
@@ -86,6 +90,36 @@ class PathTable:
             self._rehash(run, known, self._table.rows)
             raise
         return out
+
+    def row_numbers(self, transfers: Transfers, src: Any, dst: Any) -> Any:
+        """As :meth:`numbers`, for the rows of ``transfers``, whose hosts ``src`` and ``dst`` are in the form of the table."""
+        pattern = transfers.pattern
+        if pattern is None:
+            return self.numbers(src, dst)
+        sides = pair_hosts(transfers)
+        if self.compiled:
+            return self.numbers(*sides)[pattern.pair]
+        known = self.numbers(*(side.tolist() for side in sides))
+        return [known[pair] for pair in pattern.pair.tolist()]
+
+    def routes(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Length of the route of every pair, and the links on all of them one after the other. Raises as :meth:`numbers`.
+
+        Asked for a great many, the table compiles itself.
+        """
+        self._work += 2 * len(src)
+        if number_pairs.for_work(self._work)[1]:
+            self.compile()
+        if self.compiled:
+            pair = self.numbers(np.ascontiguousarray(src, dtype=np.int32), np.ascontiguousarray(dst, dtype=np.int32))
+            first = self.pairs["first"][pair]
+            length = self.pairs["first"][pair + 1] - first
+            skip = np.repeat(first - np.cumsum(length) + length, length)
+            return length, self.links["id"][skip + np.arange(len(skip))]
+        pairs = self.numbers(src.tolist(), dst.tolist())
+        firsts, ids = self.pairs["first"], self.links["id"]
+        found = [ids[firsts[pair] : firsts[pair + 1]] for pair in pairs]
+        return np.array([len(one) for one in found], dtype=np.int64), np.array(list(chain(*found)), dtype=np.int32)
 
     def _widen(self, run: Any, count: int) -> None:
         """Four times the room for pairs."""

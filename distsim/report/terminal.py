@@ -52,7 +52,7 @@ def _communication(result: Result, summary: Summary, width: int) -> list[str]:
     lines = table(head, rows, text=2, width=width)
     if len(summary.traffic) > _ROWS:
         lines.append(f"  and {len(summary.traffic) - _ROWS} more (--json lists all)")
-    return [*lines, "  (bytes: of all members; times: mean of those taking part; exposed: holds them up, overlaps counted once)"]
+    return [*lines, "  (bytes: of all members; times: mean of those taking part; exposed: holds them up, overlaps count once)"]
 
 
 def _ranks(result: Result, summary: Summary) -> list[str]:

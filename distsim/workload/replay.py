@@ -184,6 +184,6 @@ class Replay:
                 index = shared.get(key)
                 if index is None:
                     index = shared[key] = len(calls)
-                    calls.append(MessageCall(src, dst, max(tag, 0), max(size, 0)))
+                    calls.append(MessageCall(src, dst, 0 if tag == -1 else tag, max(size, 0)))
             found[row] = index
         return found

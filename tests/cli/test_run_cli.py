@@ -45,7 +45,7 @@ def test_the_answer_comes_first(trace, capsys):
     assert out.splitlines()[0] == (
         "step 191 us on 2 ranks: 73 % compute, 27 % exposed communication (dp all_reduce, ring links up to 42 % busy), 0 % idle"
     )
-    assert "inferred: hosts=2 inferred from 2 ranks" in out
+    assert "hosts=2 inferred from 2 ranks" in out
 
 
 def test_quiet_is_one_line(trace, capsys):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -146,14 +147,20 @@ class AstraConfig:
                 raise ConfigError(f"a network dimension has {dim.size} ranks", expected="at least 2 in every dimension")
             if not dim.bandwidth > 0:
                 raise ConfigError(f"bandwidth {dim.bandwidth} GB/s must be positive")
-            if dim.latency < 0:
-                raise ConfigError(f"latency {dim.latency} ns is negative")
+            if not 0 <= dim.latency < 1e15:
+                raise ConfigError(f"latency {dim.latency} ns", expected="0 or more, and less than 1e15 ns")
+            if not 1e-9 < dim.bandwidth < 1e9:
+                raise ConfigError(f"bandwidth {dim.bandwidth} GB/s", expected="between 1e-9 and 1e9 GB/s")
         for name, least in (("splits", 1), ("active_chunks", 1), ("queues_per_dim", 1), ("endpoint_ns", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)}", expected=f"at least {least}",
                     fix="ASTRA-sim itself crashes on an endpoint delay of 0." if name == "endpoint_ns" else "",
                 )  # fmt: skip
+        limits = (("splits", 1 << 20), ("active_chunks", 1 << 20), ("queues_per_dim", 1 << 10), ("endpoint_ns", 1 << 50))
+        for name, most in limits:
+            if getattr(self, name) > most:
+                raise ConfigError(f"{name} is {getattr(self, name)}", expected=f"at most {most}")
         if not self.local_memory_gbps > 0:
             raise ConfigError("local-mem-bw must be positive")
         if self.roofline and not self.peak_tflops > 0:
@@ -177,6 +184,21 @@ def check_size(implementation: Implementation, operation: str, size: int) -> Non
         raise CollectiveError("halvingDoubling has no all_to_all", fix="Take ring or direct.")
     if implementation.algorithm == "doubleBinaryTree" and operation != "all_reduce":
         raise CollectiveError(f"doubleBinaryTree has no {operation}, only all_reduce", fix="Take ring or direct.")
+
+
+def _value(value: Any, kind: type, where: str) -> Any:
+    """A value of a system file as what it sets: nothing is rounded, and text is no number. Raises ConfigError."""
+    numeric = isinstance(value, int | float) and math.isfinite(value)
+    if kind is bool and numeric and value in (0, 1):
+        return bool(value)
+    if kind is str and isinstance(value, str):
+        return value
+    if kind is int and numeric and not isinstance(value, bool) and value == int(value):
+        return int(value)
+    if kind is float and numeric and not isinstance(value, bool):
+        return float(value)
+    expected = {bool: "0 or 1", int: "a whole number", float: "a number", str: "text"}[kind]
+    raise ConfigError(f"{value!r} will not do", where=where, expected=expected)
 
 
 def _skipped(where: str, key: str, known: Iterable[str]) -> str:
@@ -211,14 +233,13 @@ def read_network(path: Path) -> tuple[tuple[NetworkDim, ...], tuple[str, ...]]:
     if len({len(value) for value in columns.values()}) != 1:
         lengths = ", ".join(f"{key} {len(value)}" for key, value in columns.items())
         raise ConfigError(f"the lists differ in length: {lengths}", where=str(path), expected="one entry per dimension in each")
-    dims = []
+    dims: list[NetworkDim] = []
     for kind, size, bandwidth, latency in zip(*columns.values(), strict=True):
         if kind not in NETWORKS:
             raise UnknownNameError("ASTRA-sim topology", str(kind), NETWORKS, where=str(path))
-        try:
-            dims.append(NetworkDim(NETWORKS[kind], int(size), float(bandwidth), float(latency)))
-        except (TypeError, ValueError):
-            raise ConfigError(f"dimension {len(dims)} has an entry that is not a number", where=str(path)) from None
+        where = f"{path}: dimension {len(dims)}"
+        numbers = _value(size, int, where), _value(bandwidth, float, where), _value(latency, float, where)
+        dims.append(NetworkDim(NETWORKS[kind], *numbers))
     return tuple(dims), ignored
 
 
@@ -241,11 +262,7 @@ def read_system(path: Path, base: AstraConfig) -> AstraConfig:
             entries = value if isinstance(value, list) else [value]
             implementations[names[key]] = tuple(Implementation.parse(str(entry), f"{path}: {key}") for entry in entries)
         elif key in _KEYS:
-            kind = type(getattr(base, _KEYS[key]))
-            try:
-                values[_KEYS[key]] = kind(value)
-            except (TypeError, ValueError):
-                raise ConfigError(f"{value!r} is not a {kind.__name__}", where=f"{path}: {key}") from None
+            values[_KEYS[key]] = _value(value, type(getattr(base, _KEYS[key])), f"{path}: {key}")
         elif key not in _IGNORED:
             ignored.append(_skipped(str(path), key, (*_KEYS, *names)))
         else:

@@ -1,8 +1,8 @@
 """Layout of the flat memory that the kernels share.
 
 ``m`` is one sequence of integers: a header of scalars and region bases, then the regions. A row of a region is addressed
-as ``m[BASE] + row * WIDTH + FIELD``; rows are passed around as numbers, never as addresses, so that Python may move a
-region to enlarge it. Pool regions (events, channels, chunks ...) chain their free rows through field 0.
+as ``m[BASE] + row * WIDTH + FIELD``; rows are passed around as numbers, never as addresses. Pool
+regions (events, channels, chunks ...) chain their free rows through field 0.
 ``f`` holds the floating-point parameters.
 """
 
@@ -95,6 +95,7 @@ R_HEAP = 20  # five fields: where the heap of that class starts in READY
 NODE_W = 8
 N_CLASS, N_NS, N_PLAN, N_GROUP, N_PEER, N_BYTES, N_TAG, N_CHILD = 0, 1, 2, 3, 4, 5, 6, 7
 # resource classes: the first five have ready heaps
+# (R_CPU + class tells whether the resource is taken, R_READY_LEN + class and R_HEAP + class are of its ready heap)
 CPU, GPU, COMM, MEM, FREE = 0, 1, 2, 3, 4
 CLASSES = 5
 # what a COMM or FREE node does, told by its plan: >= 0 a collective, SEND, RECEIVE, NOTHING
@@ -126,8 +127,8 @@ Q_HEAD, Q_RUNNING = 0, 1
 ALLOCATOR_W = 4  # next queue, next of the first half, next of the second half, trees handed out
 A_ANY, A_FIRST, A_SECOND, A_TREES = 0, 1, 2, 3
 
-DIM_W = 5
-D_KIND, D_SIZE, D_STRIDE, D_LINKS, D_FLOAT = 0, 1, 2, 3, 4
+DIM_W = 4
+D_KIND, D_SIZE, D_STRIDE, D_LINKS = 0, 1, 2, 3
 RING_NET, SWITCH_NET, FULL_NET = 0, 1, 2
 
 INSTANCE_W = 3
@@ -141,8 +142,8 @@ LATE_RECEIVE = 3  # ARG: receiver: a message that had come before it was asked f
 # --- kinds in the per-rank callback lists ---------------------------------------------------------------------------
 REDUCE_THEN = 0  # ARG: stream, AUX: bytes to reduce, then GENERAL
 GENERAL = 1  # ARG: stream
-NODE_DONE = 2  # ARG: node (row of STATE)
-# --- receivers: a stream, or a node as -1 - row ---------------------------------------------------------------------
+NODE_DONE = 2  # ARG: node, as rank * 2^32 + row
+# --- receivers: a stream, or a node as -1 - (rank * 2^32 + row) ---------------------------------------------------------
 
 # --- floats ---------------------------------------------------------------------------------------------------------
 F_MEMORY = 0  # local memory, bytes/ns

@@ -90,9 +90,8 @@ def _table(graph: TaskGraph, rank: int, config: AstraConfig, plans: Plans) -> Ta
     nodes[:n, L.N_PLAN] = L.NOTHING
     nodes[:n, L.N_GROUP] = program.group[order]
     nodes[:n, L.N_BYTES] = program.bytes[order]
-    nodes[:n, L.N_TAG] = np.where(
-        kind == NodeType.COMM_COLL, np.maximum(program.priority[order], 0), np.maximum(program.tag[order], 0)
-    )
+    tag = np.where(program.tag[order] == -1, 0, program.tag[order])
+    nodes[:n, L.N_TAG] = np.where(kind == NodeType.COMM_COLL, np.maximum(program.priority[order], 0), tag)
     for wanted, plan in ((NodeType.COMM_SEND, L.SEND), (NodeType.COMM_RECV, L.RECEIVE)):
         rows = np.flatnonzero(kind == wanted)
         nodes[rows, L.N_PLAN] = plan
@@ -275,10 +274,10 @@ def _dimensions(config: AstraConfig, memory: Memory, folded: bool) -> None:
     """Dimensions and links; one row more for rings over all ranks."""
     world, stride, links, rows = config.ranks, 1, 0, []
     for dim in config.dims:
-        rows.append((_NETWORK[dim.kind], dim.size, stride, links, 0))
+        rows.append((_NETWORK[dim.kind], dim.size, stride, links))
         links += link_count(dim.kind, 1 if folded else world, dim.size)
         stride *= dim.size
-    rows.append((L.SWITCH_NET, world, 1, 0, 0))
+    rows.append((L.SWITCH_NET, world, 1, 0))
     memory.region(L.DIM, np.array(rows, dtype=np.int64).ravel())
     link = np.zeros((links if config.aware else 0, L.LINK_W), dtype=np.int64)
     link[:, [L.L_HEAD, L.L_TAIL]] = -1

@@ -16,7 +16,7 @@ from distsim.profiles.astra.config import AstraConfig, read_network, read_system
 from distsim.profiles.astra.links import link_table
 from distsim.profiles.astra.lower import Job, job_of_trace
 from distsim.profiles.astra.replay import AstraRun, simulate
-from distsim.profiles.astra.system import backend, config_of_topology, spec_of, with_algorithms
+from distsim.profiles.astra.system import backend, config_of_topology, spec_of, whole_ns, with_algorithms
 from distsim.provenance import provenance
 from distsim.record import CollectiveRow
 from distsim.result import Result, SpanTable
@@ -26,7 +26,7 @@ from distsim.trace.check import check_ranks
 from distsim.trace.defect import refuse
 from distsim.trace.graph import CollectiveType, NodeType, TaskGraph
 from distsim.trace.read import read_trace
-from distsim.units import parse_bandwidth, parse_flops, parse_time
+from distsim.units import parse_bandwidth, parse_flops
 from distsim.workload.spans import span_columns
 
 PS = 1000  #: picoseconds in ASTRA-sim's cycle, the nanosecond
@@ -43,9 +43,8 @@ def simulate_trace(spec: Any, progress: Callable[[float | None, str], None] | No
     topology = build(spec.topo, graph.ranks)
     config = with_algorithms(config_of_topology(topology, spec.network), spec.algorithm)
     config = replace(config, splits=spec.splits, **system)
-    endpoint = parse_time(spec.endpoint_delay)
-    if endpoint:
-        config = replace(config, endpoint_ns=endpoint // PS)
+    if spec.endpoint_delay is not None:
+        config = replace(config, endpoint_ns=whole_ns(spec.endpoint_delay))
     if spec.compute == "roofline":
         if not spec.peak or not spec.memory_bandwidth:
             raise ConfigError("--compute roofline needs the device", expected="--peak and --memory-bandwidth")

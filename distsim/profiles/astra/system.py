@@ -7,6 +7,7 @@ from dataclasses import replace
 from distsim.errors import ConfigError, UnknownNameError
 from distsim.profiles.astra.config import OPERATIONS, AstraConfig, Implementation, NetworkDim
 from distsim.topology.graph import Topology
+from distsim.units import parse_time
 
 #: distsim's names of the algorithms, besides ASTRA-sim's own
 _NAMES = {"halving_doubling": "halvingDoubling", "double_binary_tree": "doubleBinaryTree"}
@@ -52,3 +53,11 @@ def spec_of(config: AstraConfig) -> str:
     bandwidth = "+".join(f"{d.bandwidth!r}GiBps" for d in config.dims)
     latency = "+".join(f"{d.latency!r}ns" for d in config.dims)
     return f"nd:dims={dims},bandwidth={bandwidth},latency={latency}"
+
+
+def whole_ns(text: str) -> int:
+    """Nanoseconds of a time. Raises ConfigError for a fraction of one, which ASTRA-sim's clock cannot hold."""
+    ps = parse_time(text)
+    if ps % 1000:
+        raise ConfigError(f"{text} is not a whole number of nanoseconds", expected="whole cycles of ASTRA-sim, 1 ns each")
+    return ps // 1000
