@@ -13,6 +13,7 @@ Formats: native (.json), parquet (.parquet), et (anything else), chakra-json, ch
 from __future__ import annotations
 
 import argparse
+import json
 
 from distsim.cli.shipped import resolve
 
@@ -28,6 +29,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repair", action="store_true", help="drop dangling dependencies (for parquet, which cannot hold them)"
     )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,5 +37,8 @@ def run(args: argparse.Namespace) -> int:
     from distsim.trace.convert import FORMATS, convert
 
     kind = convert(resolve(args.src), args.dst, args.to, args.groups, args.repair)
-    print(f"wrote {args.dst} as {kind} ({FORMATS[kind].partition(':')[0]})")
+    if args.json:
+        print(json.dumps({"source": args.src, "written": args.dst, "format": kind}))
+    else:
+        print(f"wrote {args.dst} as {kind} ({FORMATS[kind].partition(':')[0]})")
     return 0

@@ -111,6 +111,10 @@ def empty(collective: Collective) -> Schedule:
     )  # fmt: skip
 
 
+#: chunks x ranks^2 beyond which a schedule would not fit in memory (about 40 bytes a transfer, up to twice as many transfers)
+_LARGEST = 200_000_000
+
+
 def schedule(algorithm: str, collective: Collective) -> Schedule:
     """The schedule of ``algorithm``, with the checks common to all; a group of one has no transfers.
 
@@ -129,6 +133,12 @@ def schedule(algorithm: str, collective: Collective) -> Schedule:
         )
     if collective.size < 1 or collective.bytes < 0 or collective.chunks < 1 or collective.window < 0:
         raise CollectiveError(f"cannot schedule {collective}", expected="size >= 1, bytes >= 0, chunks >= 1, window >= 0")
+    if collective.chunks * collective.size * collective.size > _LARGEST:
+        raise CollectiveError(
+            f"{collective.operation} of {collective.size} ranks in {collective.chunks} chunks would be hundreds of millions of "
+            "transfers",
+            fix="Take fewer --splits.",
+        )
     if not 0 <= collective.root < collective.size:
         raise CollectiveError(f"root {collective.root} is not a member of a group of {collective.size}")
     if collective.size == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from distsim.collectives.schedule import Collective, Schedule, schedule
 from distsim.engine.task import CollectiveCall, MessageCall
-from distsim.errors import ConfigError, UnknownNameError
+from distsim.errors import CollectiveError, ConfigError, UnknownNameError
 from distsim.network.model import Transfers
 from distsim.network.pattern import Pattern
 from distsim.network.transfers import single
@@ -23,6 +24,9 @@ DEFAULTS = {
     "all_reduce": "ring", "all_gather": "ring", "reduce_scatter": "ring", "all_to_all": "direct", "broadcast": "binary_tree",
     "reduce": "binary_tree", "gather": "direct", "scatter": "direct", "barrier": "recursive_doubling",
 }  # fmt: skip
+
+#: operations that go hierarchically over all levels of a topology that they span
+_SPREAD = ("all_reduce", "all_gather", "reduce_scatter")
 
 #: transfers kept in remembered patterns and placements, all together (about 40 bytes each)
 _REMEMBER = 4_000_000
@@ -55,6 +59,8 @@ class CollectiveOptions:
         window = 0
         for part in filter(None, text.split(",")):
             operation, _, name = part.rpartition("=")
+            if not name:
+                raise ConfigError(f"{part!r} names no algorithm", where="--algorithm", expected="NAME or operation=NAME")
             if name.startswith("direct") and name[6:].isdigit():
                 window, name = int(name[6:]), "direct"
             if operation and operation not in DEFAULTS:
@@ -79,7 +85,7 @@ class Placer:
         """Transfers of a collective and the algorithm's name. Raises CollectiveError, ConfigError, UnknownNameError."""
         if call.operation not in DEFAULTS:
             raise UnknownNameError("collective operation", call.operation, DEFAULTS)
-        algorithm = options.algorithms.get(call.operation) or DEFAULTS[call.operation]
+        algorithm = options.algorithms.get(call.operation) or self._usual(call)
         dims, per_dim = self._dims(call, options, algorithm)
         wanted = Collective(
             call.operation, len(call.members), call.bytes, options.chunks, call.root, options.window, dims, per_dim,
@@ -106,24 +112,36 @@ class Placer:
         """One message."""
         return self._message(int(self._hosts[call.src]), int(self._hosts[call.dst]), call.bytes)
 
+    def _usual(self, call: CollectiveCall) -> str:
+        """The algorithm where none is asked for: DEFAULTS; hierarchical where a large operation spans a whole topology of
+        several levels, in order, so that all rails or all dimensions carry it."""
+        sizes = tuple(d.size for d in self._topology.dimensions) or self._topology.levels
+        if call.operation not in _SPREAD or sum(size > 1 for size in sizes) < 2 or math.prod(sizes) != len(call.members):
+            return DEFAULTS[call.operation]
+        hosts = self._hosts[np.array(call.members)]
+        return "hierarchical" if np.array_equal(hosts, np.arange(len(hosts))) else DEFAULTS[call.operation]
+
     def _dims(
         self, call: CollectiveCall, options: CollectiveOptions, algorithm: str
     ) -> tuple[tuple[int, ...], tuple[str, ...]]:
-        """Dimensions of a hierarchical collective: those of the topology that the call involves."""
+        """Dimensions of a hierarchical collective: those of the topology."""
+        sizes = tuple(d.size for d in self._topology.dimensions) or self._topology.levels
+        every = (1 << max(1, len(sizes))) - 1
+        if call.dims & every != every:
+            raise CollectiveError(
+                f"{call.operation} over some dimensions only (involved_dim) needs a communicator of those ranks",
+                fix="Give the node a group (pg_name), or run with --profile astra.",
+            )
         if algorithm != "hierarchical":
             return (), ()
-        sizes = tuple(d.size for d in self._topology.dimensions)
-        total = int(np.prod(sizes)) if sizes else 0
-        if total != len(call.members):
+        if not sizes or math.prod(sizes) != len(call.members):
             raise ConfigError(
-                f"a hierarchical {call.operation} of {len(call.members)} ranks on {self._topology.spec}",
+                f"hierarchical {call.operation} of {len(call.members)} ranks does not fit {self._topology.spec}",
                 expected="a topology of several dimensions whose sizes multiply to the group's, such as nd:...",
                 fix="Take another --algorithm for this operation.",
             )
-        per_dim = options.per_dim or tuple(
-            {"switch": "ring", "fully_connected": "direct"}.get(d.kind, "ring") for d in self._topology.dimensions
-        )
-        return sizes, per_dim
+        kinds = [d.kind for d in self._topology.dimensions] or ["switch"] * len(sizes)
+        return sizes, options.per_dim or tuple("direct" if kind == "fully_connected" else "ring" for kind in kinds)
 
 
 def pattern_of(plan: Schedule, endpoint_ps: int = 0) -> Pattern:

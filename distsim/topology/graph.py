@@ -47,6 +47,8 @@ class Topology:
     dimensions: tuple[Dimension, ...] = ()  #: for N-dimensional compositions (and ring, switch, fully_connected)
     positions: NDArray[np.float64] | None = None  #: (nodes, 2) drawing coordinates, if the builder knows better than a layout
     inferred: tuple[str, ...] = ()  #: sentences on what was inferred: ``k=8 inferred from 64 ranks: 128 hosts``
+    #: how host numbers nest, fastest first, where ``dimensions`` does not say (GPUs of a node, nodes): hierarchical collectives
+    levels: tuple[int, ...] = ()
     bisection: float | None = None  #: bytes/s one way over the worst even split of the hosts, where a closed form is exact
 
     @property

@@ -86,6 +86,16 @@ def _open(source: str) -> tuple[Any, dict[str, Any]]:
 
 def read(source: str) -> TaskGraph:
     """The graph of a Parquet trace. TraceError where the file is not one, or its columns contradict each other."""
+    import pyarrow as pa
+
+    try:
+        return _read(source)
+    except (pa.ArrowException, LookupError, ValueError, TypeError) as error:  # damaged pages, nulls, other metadata
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TraceError(f"is damaged: {text}", where=source) from None
+
+
+def _read(source: str) -> TaskGraph:
     table, said = _open(source)
     if len(table) != sum(said["nodes"]):
         raise TraceError(f"has {len(table)} rows where its metadata speaks of {sum(said['nodes'])}", where=source)

@@ -23,7 +23,7 @@ _ALGORITHM = {"ring": L.RING, "direct": L.DIRECT, "halvingDoubling": L.HALVING, 
 def _chunks(config: AstraConfig, operation: str, size: int) -> tuple[int, int]:
     """(number of chunks, bytes of each)."""
     if not 0 < size < 1 << 53:
-        raise CollectiveError(f"a {operation} of {size} bytes", expected="at least 1 and less than 2^53 bytes")
+        raise CollectiveError(f"{operation} of {size} bytes", expected="at least 1 and less than 2^53 bytes")
     chunk = size // config.splits
     if operation != "all_gather" and chunk < config.ranks:
         chunk = config.ranks

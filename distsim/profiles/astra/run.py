@@ -100,10 +100,27 @@ def _simulate(
         links=link_table(done, config, topology), collectives=_collectives(graph, job, done), spec=spec,
         provenance=provenance(inputs, topology, f"astra {'aware' if config.aware else 'unaware'}"),
         counts={"nodes": graph.nodes, "events": done.events, "transfers": done.messages},
-        warnings=(*graph.defects, *config.ignored),
+        warnings=(*graph.defects, *config.ignored, *_taken_for_granted(graph, config)),
         profile_figures={"finish_ns": done.finish.tolist(), "exposed_ns": done.exposed.tolist(), "folded": done.folded},
         make_spans=lambda: _spans(graph, job, done),
     )  # fmt: skip
+
+
+def _taken_for_granted(graph: TaskGraph, config: AstraConfig) -> list[str]:
+    """Where ASTRA-sim takes a time that one would not expect, counted over all ranks."""
+    bare = broadcasts = 0
+    for number in graph.rank_program.tolist():
+        program = graph.programs[number]
+        untimed = (program.type == NodeType.COMP) & (program.duration_ps < 1_000_000)
+        modelled = config.roofline & ~program.cpu & (program.tensor_size > 0)
+        bare += int(np.count_nonzero(untimed & ~modelled))
+        broadcasts += int(np.count_nonzero(program.collective == CollectiveType.BROADCAST))
+    told = []
+    if bare:
+        told.append(f"{bare:,} compute nodes tell no duration of 1 us or more: they take 1 ns at most, as in ASTRA-sim")
+    if broadcasts:
+        told.append(f"{broadcasts:,} broadcasts take their recorded duration, or 1 ns, as in ASTRA-sim")
+    return told
 
 
 def _times(job: Job, done: AstraRun, rank: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -90,6 +90,7 @@ class RailOptimized:
             hosts,
             names,
             RailRouter(nodes, rails, spines, params.cross_rail == "pxn", hosts, spine_cables),
+            levels=(rails, nodes),
             positions=_rows(nodes, rails, spines),
             bisection=hosts // 2 * rate if whole_nodes else None,
         )
