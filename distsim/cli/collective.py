@@ -34,7 +34,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("--ranks", type=int, help="number of ranks (default: the topology's hosts)")
     add("--topo", default="fat_tree", help="topology, as for distsim run (default: fat_tree)")
     add("--algorithm", default="", help="ring, direct, direct<window>, halving_doubling, recursive_doubling, binary_tree, "
-        "double_binary_tree, hierarchical (default: by operation; hierarchical where it spans a topology of several levels)")  # fmt: skip
+        "double_binary_tree, hierarchical (default: by operation; hierarchical where all levels are spanned)")  # fmt: skip
     add("--network", help="cut_through (default), chunk, analytic, ideal; profile astra: analytic (default), chunk")
     add("--splits", type=int, default=1, help="chunks, pipelined through the algorithm (default: 1)")
     add("--optimization", choices=("local_bw_aware", "baseline"), default="local_bw_aware", help="all_reduce over dimensions")
