@@ -134,3 +134,15 @@ def test_astra_sims_own_files_and_parity(astra_reference, tmp_path):
     assert np.all(spans.end >= spans.start)
     assert result.links.bytes.sum() > 0
     assert np.all(result.links.busy <= result.makespan)
+
+
+def test_progress_is_told_as_a_fraction(monkeypatch):
+    from distsim.profiles.astra import replay
+
+    monkeypatch.setattr(replay, "_SLICE", 5)
+    told = []
+    p = program([(i, COMP, [i - 1] if i else [], us(1)) for i in range(40)])
+    simulate(job_of_trace(graph(p, program([])), TWO), TWO, progress=told.append)
+    assert len(told) > 3
+    assert told == sorted(told)
+    assert 0 < told[0] < told[-1] <= 1

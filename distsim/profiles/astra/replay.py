@@ -36,13 +36,13 @@ class AstraRun:
 
 
 def simulate(
-    job: Job, config: AstraConfig, *, allow_fold: bool = True, progress: Callable[[int], None] | None = None,
+    job: Job, config: AstraConfig, *, allow_fold: bool = True, progress: Callable[[float], None] | None = None,
     blame: Callable[[list[tuple[int, int, bool]]], str] | None = None,
 ) -> AstraRun:  # fmt: skip
     """Run to the end. Raises DeadlockError when nothing can happen while ranks still wait.
 
-    progress: told the simulated time in ns now and then. blame: turns [(rank, row, is running)] of unfinished nodes into
-    the message of a deadlock.
+    progress: told the fraction of nodes that are done now and then. blame: turns [(rank, row, is running)] of unfinished
+    nodes into the message of a deadlock.
     """
     folded = fold(job, config) if allow_fold else None
     if folded is not None:
@@ -58,7 +58,7 @@ def simulate(
     return _result(job, config, m, spans, folded=False)
 
 
-def _run(job: Job, config: AstraConfig, folded: bool, progress: Callable[[int], None] | None):  # type: ignore[no-untyped-def]
+def _run(job: Job, config: AstraConfig, folded: bool, progress: Callable[[float], None] | None):  # type: ignore[no-untyped-def]
     """(memory, bases, why it ended), or None when a folded run met a tie that may not be the same for all ranks."""
     ranks = 1 if folded else config.ranks
     nodes = sum(len(job.tables[t].waiting) for t in job.rank_table[:ranks])
@@ -75,7 +75,8 @@ def _run(job: Job, config: AstraConfig, folded: bool, progress: Callable[[int], 
             if why != L.PAUSE:
                 break
             if progress:
-                progress(int(m[L.NOW]))
+                left = sum(int(m[m[L.RANK] + rank * L.RANK_W + L.R_LEFT]) for rank in range(ranks))
+                progress(1 - left / nodes)
         if why == L.GROW:
             room *= 4  # start again with more room: the pools are small beside the run
             continue

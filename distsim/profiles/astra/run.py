@@ -92,7 +92,7 @@ def _simulate(
         raise TopologyError(f"the network has {config.ranks} ranks, the topology {topology.hosts} hosts")
     job = job_of_trace(graph, config)
     done = simulate(
-        job, config, progress=(lambda now: progress(None, f"at {now} ns")) if progress else None,
+        job, config, progress=(lambda fraction: progress(fraction, "simulating")) if progress else None,
         blame=lambda stuck: blame(graph, job, stuck),
     )  # fmt: skip
     return Result(
