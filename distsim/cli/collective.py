@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     args.network = args.network or ("analytic" if args.profile == "astra" else "cut_through")
     size = parse_size(args.size)
     groups = read_groups(args.group) if args.group else ()
+    if args.splits < 1:
+        raise ConfigError(f"--splits {args.splits}", expected="at least 1")
     if args.ranks is not None and args.ranks < 1:
         raise ConfigError(f"--ranks {args.ranks}", expected="at least 2")
     topology = build(args.topo, args.ranks or (1 + max(max(g) for g in groups) if groups else None))

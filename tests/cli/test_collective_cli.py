@@ -83,6 +83,7 @@ def test_the_first_line_is_the_answer(capsys):
         (["all_reduce", "--ranks", "16", "--topo", "fat_tree:k=4", "--profile", "astra"], 2, "cannot run on fat_tree"),
         (["all_reduce", "--ranks", "4", "--topo", "ring:hosts=8", "--profile", "astra"], 2, "has 8 hosts for 4 ranks"),
         (["all_reduce", "--ranks", "0"], 2, "at least 2"),
+        (["all_reduce", "--ranks", "4", "--splits", "0"], 2, "--splits 0"),
         (["all_reduce", "--ranks", "4", "--size", "1e400"], 2, "too large"),
         (["all_reduce", "--ranks", "4", "--endpoint-delay", "1e30s"], 2, "too large"),
         (["all_reduce", "--ranks", "4", "--network", "chunky"], 2, "chunk"),

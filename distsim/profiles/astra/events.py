@@ -31,6 +31,29 @@ def free_event(m, row):
 
 
 @kernel
+def append(m, ends, row):
+    """Put an event at the end of a chain. ``ends``: the cell of its first row (-1: empty), its last row is in the next."""
+    if m[ends] < 0:
+        m[ends] = row
+    else:
+        m[m[EVENT] + m[ends + 1] * EVENT_W + NEXT] = row
+    m[ends + 1] = row
+
+
+@kernel
+def unlink(m, bucket, base, width, row):
+    """Take a row out of its chain of one hash bucket. Rows of the region at ``base`` chain through their first field."""
+    b = base + row * width
+    if m[bucket] == row:
+        m[bucket] = m[b]
+        return
+    other = m[bucket]
+    while m[base + other * width] != row:
+        other = m[base + other * width]
+    m[base + other * width] = m[b]
+
+
+@kernel
 def push_tick(m, time, row):
     """Put a tick on the heap."""
     base = m[HEAP]
@@ -95,11 +118,7 @@ def at(m, time, kind, arg):
         push_tick(m, time, row)
     else:
         b = m[TICK] + row * TICK_W
-        if m[b + T_HEAD] < 0:
-            m[b + T_HEAD] = event
-        else:
-            m[m[EVENT] + m[b + T_TAIL] * EVENT_W + NEXT] = event
-        m[b + T_TAIL] = event
+        append(m, b + T_HEAD, event)
 
 
 @kernel
@@ -107,13 +126,7 @@ def close_tick(m, row):
     """Drop an emptied tick."""
     b = m[TICK] + row * TICK_W
     bucket = m[TICK_BUCKET] + (m[b + T_TIME] & (m[TICK_HASH] - 1))
-    if m[bucket] == row:
-        m[bucket] = m[b]
-    else:
-        other = m[bucket]
-        while m[m[TICK] + other * TICK_W] != row:
-            other = m[m[TICK] + other * TICK_W]
-        m[m[TICK] + other * TICK_W] = m[b]
+    unlink(m, bucket, m[TICK], TICK_W, row)
     m[b] = m[TICK_FREE]
     m[TICK_FREE] = row
     m[TICK_LEFT] += 1
@@ -145,11 +158,7 @@ def call_back(m, rank, delay, kind, arg, aux):
         at(m, time, CALLBACKS, row)
     else:
         b = m[CALL] + row * CALL_W
-        if m[b + C_HEAD] < 0:
-            m[b + C_HEAD] = event
-        else:
-            m[m[EVENT] + m[b + C_TAIL] * EVENT_W + NEXT] = event
-        m[b + C_TAIL] = event
+        append(m, b + C_HEAD, event)
 
 
 @kernel
@@ -157,13 +166,7 @@ def close_call(m, row):
     """Drop an emptied callback list."""
     b = m[CALL] + row * CALL_W
     bucket = m[CALL_BUCKET] + ((m[b + C_TIME] * 1021 + m[b + C_RANK]) & (m[CALL_HASH] - 1))
-    if m[bucket] == row:
-        m[bucket] = m[b]
-    else:
-        other = m[bucket]
-        while m[m[CALL] + other * CALL_W] != row:
-            other = m[m[CALL] + other * CALL_W]
-        m[m[CALL] + other * CALL_W] = m[b]
+    unlink(m, bucket, m[CALL], CALL_W, row)
     m[b] = m[CALL_FREE]
     m[CALL_FREE] = row
     m[CALL_LEFT] += 1

@@ -9,7 +9,7 @@ links that play the same part.
 """
 
 from distsim.kernel.jit import kernel
-from distsim.profiles.astra.events import at, free_event, new_event
+from distsim.profiles.astra.events import append, at, free_event, new_event, unlink
 from distsim.profiles.astra.layout import *
 
 
@@ -49,13 +49,7 @@ def close_channel(m, row):
         return
     mask = m[CHANNEL_HASH] - 1
     bucket = m[CHANNEL_BUCKET] + ((m[b + CH_TAG] * 7919 + m[b + CH_SRC] * 1021 + m[b + CH_DST] * 31 + m[b + CH_BYTES]) & mask)
-    if m[bucket] == row:
-        m[bucket] = m[b]
-    else:
-        other = m[bucket]
-        while m[m[CHANNEL] + other * CHANNEL_W] != row:
-            other = m[m[CHANNEL] + other * CHANNEL_W]
-        m[m[CHANNEL] + other * CHANNEL_W] = m[b]
+    unlink(m, bucket, m[CHANNEL], CHANNEL_W, row)
     m[b] = m[CHANNEL_FREE]
     m[CHANNEL_FREE] = row
     m[CHANNEL_LEFT] += 1
@@ -160,11 +154,7 @@ def next_hop(m, f, chunk):
         m[k + L_LAST] = 2 * m[NOW] + transit
     if m[k + L_BUSY]:
         event = new_event(m, d, chunk, 0)
-        if m[k + L_HEAD] < 0:
-            m[k + L_HEAD] = event
-        else:
-            m[m[EVENT] + m[k + L_TAIL] * EVENT_W + NEXT] = event
-        m[k + L_TAIL] = event
+        append(m, k + L_HEAD, event)
     else:
         send_on_link(m, f, link, d, chunk)
 
@@ -264,11 +254,7 @@ def receive(m, tag, key, dst, size, receiver):
         close_channel(m, row)
     else:
         event = new_event(m, 0, receiver, 0)
-        if m[b + CH_HEAD] < 0:
-            m[b + CH_HEAD] = event
-        else:
-            m[m[EVENT] + m[b + CH_TAIL] * EVENT_W + NEXT] = event
-        m[b + CH_TAIL] = event
+        append(m, b + CH_HEAD, event)
 
 
 NOBODY = -(1 << 60)
