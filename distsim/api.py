@@ -20,6 +20,7 @@ from distsim.engine.executor import Executor
 from distsim.engine.placement import CollectiveOptions, Placer
 from distsim.errors import CollectiveError, ConfigError, DeadlockError, TopologyError, TraceError, UnknownNameError
 from distsim.kernel.clock import Clock
+from distsim.network.spec import build_network
 from distsim.provenance import provenance
 from distsim.record import Recorder
 from distsim.result import LinkTable, Result
@@ -148,7 +149,7 @@ def replay(
 ) -> Result:
     """Run a trace that has been read on a topology that has been built. ``hosts``: host of each rank (default: in order)."""
     clock, recorder = Clock(), Recorder()
-    network = registry.lookup("network", spec.network, where="--network")(topology)
+    network = build_network(spec.network, topology)
     placer = Placer(topology, range(graph.ranks) if hosts is None else hosts)
     executor = Executor(clock, Communication(clock, network, placer, collective_options(spec), recorder), recorder)
     workload = Replay(graph, cost_provider(spec))

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from distsim import registry
 from distsim.collectives.bandwidth import bus_factor, whole_buffer
 from distsim.engine.placement import CollectiveOptions, Placer
 from distsim.engine.task import CollectiveCall
 from distsim.errors import CollectiveError, TopologyError
 from distsim.network.model import NEVER
+from distsim.network.spec import build_network
 from distsim.result import LinkTable
 from distsim.topology.graph import Topology
 
@@ -75,7 +75,7 @@ def time_collective(
     check_groups(groups, ranks)
     if topology.hosts < ranks:
         raise TopologyError(f"{topology.spec} has {topology.hosts} hosts for {ranks} ranks")
-    level = registry.lookup("network", network, where="--network")(topology)
+    level = build_network(network, topology)
     placer = Placer(topology, range(ranks))
     transfers, algorithm, owner = 0, "", {}
     for members in groups or (tuple(range(ranks)),):

@@ -38,6 +38,10 @@ class Transfers:
     delay: NDArray[np.int64]  #: ps between arrival of the last byte and delivery (reduction, endpoint overhead)
     pattern: Pattern | None = None  #: the rows, between members
     members: NDArray[np.int32] | None = None  #: with a pattern: host of each member
+    #: which of the routes between its hosts each row takes, where the topology's routing offers several (default: route 0)
+    lane: NDArray[np.int32] | None = None
+    #: ps that the whole DAG takes on idle links, where a closed form knows better than its rows; level ``analytic`` believes it
+    alone: int | None = None
 
     def columns(self) -> list[Any]:
         """src, dst, bytes, dep_ptr, dep, delay: what kernels are given."""

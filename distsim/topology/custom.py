@@ -37,11 +37,11 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from distsim.errors import ConfigError, TopologyError
+from distsim.params import Bandwidth, Count, Latency, Parameters, worst
 from distsim.topology.graph import Topology
-from distsim.topology.params import Bandwidth, Count, Latency, Parameters
 from distsim.topology.routing import ShortestPath, components
 from distsim.topology.sizing import ranks
-from distsim.topology.spec import build, worst
+from distsim.topology.spec import build
 from distsim.topology.wiring import Wiring
 
 Nodes = int | dict[str, Count] | list[str]

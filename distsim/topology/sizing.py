@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from distsim.errors import TopologyError
-from distsim.topology.params import Parameters
+from distsim.params import Parameters
 
 P = TypeVar("P", bound=Parameters)
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from distsim.topology.spec import build
 IMPORTS = """
 from pydantic import Field
 from distsim.registry import register
-from distsim.topology.params import Bandwidth, Count, Parameters
+from distsim.params import Bandwidth, Count, Parameters
 from distsim.topology.routing import ShortestPath
 from distsim.topology.sizing import hosts_or_default, known
 from distsim.topology.wiring import Wiring

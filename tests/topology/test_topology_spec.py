@@ -89,7 +89,7 @@ BAD = {
     "negative job": ("ring", -1, TopologyError, ["-1 hosts"]),
     "not key=value": ("ring:8", None, TopologyError, ["'8' is not key=value"]),
     "key twice": ("ring:hosts=4,hosts=5", None, TopologyError, ["given twice"]),
-    "nothing": ("", None, TopologyError, ["names no topology"]),
+    "nothing": ("", None, TopologyError, ["has no name"]),
     "too few hosts: fat tree": ("fat_tree:k=4", 64, TopologyError, ["16 hosts", "64 ranks", "Write fat_tree:k=8"]),
     "too few hosts: ring": ("ring:hosts=8", 64, TopologyError, ["Write ring:hosts=64", "leave the size to the job: ring"]),
     "too few hosts: torus": ("torus:dims=4x4,latency=1us", 20, TopologyError, ["Write torus:dims=5x2x2,latency=1us"]),

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from distsim.errors import TopologyError
+from distsim.params import Bandwidth, Count, Latency, Parameters
 from distsim.registry import register
 from distsim.topology.graph import Paths, Topology
-from distsim.topology.params import Bandwidth, Count, Latency, Parameters
 from distsim.topology.routing import pack
 from distsim.topology.sizing import DEFAULT_HOSTS, because, known
 from distsim.topology.wiring import Wiring, refuse_huge

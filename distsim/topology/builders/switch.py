@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from distsim.params import Bandwidth, Count, Latency, Parameters
 from distsim.registry import register
 from distsim.topology.composition import compose
 from distsim.topology.graph import Dimension, Topology
-from distsim.topology.params import Bandwidth, Count, Latency, Parameters
 from distsim.topology.sizing import hosts_or_default, known
 from distsim.units import parse_bandwidth, parse_time
 

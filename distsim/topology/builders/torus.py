@@ -13,10 +13,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from distsim.params import Bandwidths, Latencies, Parameters, per_dimension
 from distsim.registry import register
 from distsim.topology.composition import compose
 from distsim.topology.graph import Dimension, Topology
-from distsim.topology.params import Bandwidths, Latencies, Parameters, per_dimension
 from distsim.topology.sizing import DEFAULT_HOSTS, because, known
 from distsim.units import parse_bandwidth, parse_time
 
