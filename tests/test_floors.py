@@ -13,7 +13,7 @@ PACKAGE = Path(distsim.__file__).parent
 FLOOR = {
     "errors": 0, "units": 0, "params": 0, "registry": 0, "kernel": 0, "topology": 0, "record": 0, "result": 0, "provenance": 0,
     "trace": 1, "network": 1,
-    "collectives": 2, "cost": 2,
+    "collectives": 2, "cost": 2, "nccl": 2,
     "engine": 3,
     "workload": 4,
     "microbench": 4, "profiles": 4,

@@ -50,6 +50,8 @@ class Topology:
     #: how host numbers nest, fastest first, where ``dimensions`` does not say (GPUs of a node, nodes): hierarchical collectives
     levels: tuple[int, ...] = ()
     bisection: float | None = None  #: bytes/s one way over the worst even split of the hosts, where a closed form is exact
+    devices: tuple[str, ...] = ()  #: kinds of device at the hosts, such as h100; empty where the topology does not say
+    host_device: NDArray[np.int16] | None = None  #: index into ``devices`` of every host; None: all are ``devices[0]``
 
     @property
     def nodes(self) -> int:
@@ -60,6 +62,12 @@ class Topology:
     def links(self) -> int:
         """Directed links."""
         return len(self.link_src)
+
+    def device(self, host: int) -> str:
+        """Kind of device at a host, "" where the topology does not say."""
+        if not self.devices:
+            return ""
+        return self.devices[0 if self.host_device is None else int(self.host_device[host])]
 
     def paths(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> Paths:
         """Link ids of the route of every pair (src[i], dst[i]): ``links[offsets[i]:offsets[i + 1]]`` in travel order."""
