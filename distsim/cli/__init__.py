@@ -9,6 +9,7 @@ from __future__ import annotations
 #: command -> one-line help, in the order of ``distsim --help``
 COMMANDS = {
     "run": "replay a trace on a simulated cluster: step time, what it is made of, what limits it",
+    "compare": "run one workload on several network levels, and see where they part",
     "demo": "the same on a shipped Llama trace, in one word",
     "trace": "summarise a trace and list its defects",
     "convert": "convert a trace between all formats",

@@ -14,10 +14,10 @@ from distsim.errors import ConfigError
 _POSITIONAL = ("trace",)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()) -> None:
     """Add them; what is not given does not appear in the parsed arguments."""
     for name, field in RunSpec.model_fields.items():
-        if name in _POSITIONAL:
+        if name in _POSITIONAL or name in leave_out:
             continue
         option = f"--{name.replace('_', '-')}"
         about = (field.description or "").replace("%", "%%")
