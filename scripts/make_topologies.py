@@ -1,7 +1,7 @@
 """Writes the topology files that ship with distsim: ``python scripts/make_topologies.py [FOLDER]`` (default: topologies/).
 
-Presets name a builder with the figures of a machine; graphs show the form of a file of one's own. Sources of the figures
-are in each description; distsim's docs/topologies.md lists them.
+They show the forms of a file of one's own: a spec with a name, graphs, and nodes of several types. Machines that exist are
+presets (distsim/topology/presets.py), with the source of every figure.
 """
 
 from __future__ import annotations
@@ -13,27 +13,7 @@ import yaml
 
 COMMAND = "python scripts/make_topologies.py"
 
-PRESETS = {
-    "dgx_a100": (
-        "DGX A100 nodes: NVLink3 300 GB/s each way over NVSwitch, one 200 Gb/s HDR InfiniBand port per GPU on its own rail",
-        "rail_optimized:gpus_per_node=8,nvlink_bandwidth=300GBps,nvlink_latency=500ns,bandwidth=200Gbps,latency=500ns",
-    ),
-    "dgx_h100": (
-        "DGX H100 nodes: NVLink4 450 GB/s each way over NVSwitch, one 400 Gb/s NDR InfiniBand port per GPU on its own rail",
-        "rail_optimized:gpus_per_node=8,nvlink_bandwidth=450GBps,nvlink_latency=500ns,bandwidth=400Gbps,latency=500ns",
-    ),
-    "gb200_nvl72": (
-        "one GB200 NVL72 rack: 72 GPUs on one NVLink5 switch fabric, 900 GB/s each way (the switch trays taken as one switch)",
-        "switch:hosts=72,bandwidth=900GBps,latency=500ns",
-    ),
-    "tpu_v4_cube": (
-        "one TPU v4 cube: 4x4x4 torus of ICI links, 50 GB/s each way; a pod is 64 of them",
-        "torus:dims=4x4x4,bandwidth=50GBps,latency=500ns",
-    ),
-    "tpu_v5e_pod": (
-        "a TPU v5e pod: 256 chips in a 16x16 torus of ICI links (50 GB/s each way as in v4, an assumption)",
-        "torus:dims=16x16,bandwidth=50GBps,latency=500ns",
-    ),
+SPECS = {
     "leaf_spine_3to1": (
         "two tiers of 64-port 400 Gb/s switches (Quantum-2 QM9700), three hosts sharing each up-link",
         "fat_tree:tiers=2,k=32,oversubscription=3,bandwidth=400Gbps,latency=500ns",
@@ -84,6 +64,30 @@ links:
   - {from: "plane0.leaf[*]", to: "plane0.spine[*]", type: uplink, pairs: all}
   - {from: "plane1.leaf[*]", to: "plane1.spine[*]", type: uplink, pairs: all}
 """,
+    "mixed_h100_a100.yaml": """\
+description: 4 DGX H100 nodes, 8 DGX A100 nodes and 2 storage hosts on one fabric of 8 leaves and 4 spines
+node_types:
+  h100:                     # NVLink4, a 400 Gb/s port per GPU
+    gpus: 8
+    device: h100
+    nvlink: {bandwidth: 450GBps, latency: 500ns}
+    nics: {count: 8, bandwidth: 400Gbps, latency: 500ns, to: "leaf[*]", pairs: cyclic}
+  a100:                     # NVLink3, a 200 Gb/s port per GPU
+    gpus: 8
+    device: a100
+    nvlink: {bandwidth: 300GBps, latency: 500ns}
+    nics: {count: 8, bandwidth: 200Gbps, latency: 500ns, to: "leaf[*]", pairs: cyclic}
+  storage:                  # no GPUs: each node is one host, storage0 and storage1
+    nics: {count: 2, bandwidth: 100Gbps, latency: 500ns, to: "leaf[0-1]", pairs: cyclic}
+nodes: {h100: 4, a100: 8, storage: 2}
+switches: {leaf: 8, spine: 4}
+link_types:
+  uplink: {bandwidth: 400Gbps, latency: 500ns}
+  slow: {bandwidth: 25Gbps, latency: 500ns}
+links:
+  - {from: "leaf[*]", to: "spine[*]", type: uplink, pairs: all, count: 2}
+  - {from: storage0, to: leaf7, type: slow}          # a third, slower port of one node alone
+""",
 }
 
 
@@ -92,7 +96,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         f"{name}.yaml": yaml.safe_dump({"description": about, "spec": spec}, sort_keys=False, width=200)
-        for name, (about, spec) in PRESETS.items()
+        for name, (about, spec) in SPECS.items()
     }
     files.update(GRAPHS)
     for name, text in files.items():
@@ -102,7 +106,8 @@ def main(folder: Path) -> None:
         "# Shipped topologies",
         "",
         f"Written by `{COMMAND}`; change that script, not these files. Use one by its bare name, from anywhere:",
-        "`distsim topo two_racks.yaml`, `distsim run TRACE --topo dgx_h100.yaml`.",
+        "`distsim topo two_racks.yaml`, `distsim run TRACE --topo mixed_h100_a100.yaml`. Machines (`dgx_h100`, `tpu_v4` ...)",
+        "are presets and need no file: `distsim topo` lists them.",
         "",
         "| file | what it is |",
         "|---|---|",

@@ -13,7 +13,7 @@ from distsim.topology.graph import Topology
 MOST_PAIRS = 4_096  #: routes looked at, evenly spread over all pairs
 
 
-def check_topology(topology: Topology, *, domain_cost: Mapping[str, int] | None = None) -> None:
+def check_topology(topology: Topology, *, domain_cost: Mapping[str, int] | None = None, host_forwarding: bool = True) -> None:
     """Raise TopologyError unless the topology keeps its contract.
 
     Columns agree in length and type; node names are distinct; cable ``c`` is links ``2c`` and ``2c + 1``, equal but for their
@@ -23,10 +23,11 @@ def check_topology(topology: Topology, *, domain_cost: Mapping[str, int] | None 
     Args:
         domain_cost: cost of a hop per link domain (1 if left out) by which routes must be minimal. A dragonfly avoids a second
             global hop even where it would save local ones: ``{"global": 3}``.
+        host_forwarding: whether a host may carry the traffic of others; if not, no route visits a third host.
     """
     _check_columns(topology)
     _check_cables(topology)
-    _check_routes(topology, domain_cost or {})
+    _check_routes(topology, domain_cost or {}, host_forwarding)
 
 
 def _require(holds: object, what: str, topology: Topology) -> None:
@@ -73,7 +74,7 @@ def _check_cables(topology: Topology) -> None:
     _require(used == list(range(len(topology.domains))), "link_domain and domains do not match", topology)
 
 
-def _check_routes(topology: Topology, domain_cost: Mapping[str, int]) -> None:
+def _check_routes(topology: Topology, domain_cost: Mapping[str, int], host_forwarding: bool) -> None:
     hosts = topology.hosts
     pair = np.unique(np.linspace(0, hosts * hosts - 1, min(MOST_PAIRS, hosts * hosts)).astype(np.int64))
     src, dst = (pair // hosts).astype(np.int32), (pair % hosts).astype(np.int32)
@@ -83,7 +84,7 @@ def _check_routes(topology: Topology, domain_cost: Mapping[str, int]) -> None:
     _require(np.array_equal(topology.hops(src, dst), lengths), "hops disagrees with paths", topology)
     prices = np.array([domain_cost.get(name, 1) for name in topology.domains], np.int64)
     cost = prices[topology.link_domain]
-    cheapest = {host: _costs_to(topology, host, cost) for host in np.unique(dst).tolist()}
+    cheapest = {host: _costs_to(topology, host, cost, host_forwarding) for host in np.unique(dst).tolist()}
     for row, (start, end) in enumerate(zip(src.tolist(), dst.tolist(), strict=True)):
         route = links[offsets[row] : offsets[row + 1]]
         between = f"the route {topology.node_names[start]} -> {topology.node_names[end]}"
@@ -91,6 +92,7 @@ def _check_routes(topology: Topology, domain_cost: Mapping[str, int]) -> None:
         _require(topology.link_src[route].tolist() == stops[:-1], f"{between} is torn", topology)
         _require(stops[-1] == end, f"{between} ends at {topology.node_names[stops[-1]]}", topology)
         _require(len(set(stops)) == len(stops), f"{between} visits a node twice", topology)
+        _require(host_forwarding or min(stops[1:-1], default=hosts) >= hosts, f"{between} leads through a host", topology)
         paid, least = int(cost[route].sum()), int(cheapest[end][start])
         _require(paid == least, f"{between} costs {paid}, but {least} is enough", topology)
     for row in np.linspace(0, len(src) - 1, 16).astype(int):
@@ -98,13 +100,15 @@ def _check_routes(topology: Topology, domain_cost: Mapping[str, int]) -> None:
         _require(np.array_equal(alone, links[offsets[row] : offsets[row + 1]]), "a route depends on its company", topology)
 
 
-def _costs_to(topology: Topology, host: int, cost: NDArray[np.int64]) -> NDArray[np.int64]:
+def _costs_to(topology: Topology, host: int, cost: NDArray[np.int64], host_forwarding: bool) -> NDArray[np.int64]:
     """Least cost from every node to ``host`` (Bellman-Ford: slow and plain, to check routers against)."""
     least = np.full(topology.nodes, np.iinfo(np.int64).max // 2)
     least[host] = 0
+    links = (topology.link_dst >= topology.hosts) | (topology.link_dst == host) | host_forwarding
+    src, dst, price = topology.link_src[links], topology.link_dst[links], cost[links]
     while True:
         better = least.copy()
-        np.minimum.at(better, topology.link_src, cost + least[topology.link_dst])
+        np.minimum.at(better, src, price + least[dst])
         if np.array_equal(better, least):
             return least
         least = better

@@ -1,6 +1,6 @@
-"""Topologies from YAML files: a preset of a builder, or a graph of your own.
+"""Topologies from YAML files: a spec with a name, or a graph of your own.
 
-A preset names a spec (sizes left out are inferred from the job)::
+The short form names a spec (sizes left out are inferred from the job)::
 
     description: DGX H100 nodes on 400 Gb/s rails
     spec: rail_optimized:gpus_per_node=8,nvlink_bandwidth=450GBps
@@ -19,6 +19,8 @@ A graph counts nodes and lays cables by rules; every cable is two directed links
 
 ``pairs`` says who meets whom: ``all``, ``each`` (first with first ...), ``blocks`` (equal runs of ``from``, one run per ``to``)
 or ``cyclic`` (``from`` number i with ``to`` number i mod its length: rails). The type's name is the domain of the links.
+``devices: h100`` says what sits at the hosts, ``devices: {"gpu[0-7]": h100, "gpu[8-15]": a100}`` where it differs. Nodes of
+several types, as many of each as you like, are described once by ``node_types`` (see topology/node_types.py).
 Routes are shortest by hops; between equal ones ``ties`` chooses: ``spread`` (a hash of the destination) or ``lowest`` link id.
 """
 
@@ -37,8 +39,11 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from distsim.errors import ConfigError, TopologyError
-from distsim.params import Bandwidth, Count, Latency, Parameters, worst
+from distsim.params import Count, Parameters, worst
 from distsim.topology.graph import Topology
+from distsim.topology.hosts import Device
+from distsim.topology.node_types import Laid, Link, Nics, NodeType, Pairs, lay
+from distsim.topology.presets import PRESETS
 from distsim.topology.routing import ShortestPath, components
 from distsim.topology.sizing import ranks
 from distsim.topology.spec import build
@@ -48,20 +53,13 @@ Nodes = int | dict[str, Count] | list[str]
 _PATTERN = re.compile(r"([^\[\]]+)(?:\[([0-9,:*\- ]+)\])?")
 
 
-class LinkType(Parameters):
-    """What the cables of one kind can do."""
-
-    bandwidth: Bandwidth  #: of each direction
-    latency: Latency  #: of one hop
-
-
 class LinkRule(Parameters):
     """Cables between two sets of nodes."""
 
     from_: str | list[str] = Field(alias="from")
     to: str | list[str]
     type: str
-    pairs: Literal["all", "each", "blocks", "cyclic"] | None = None  #: may be left out where one side is a single node
+    pairs: Pairs | None = None  #: may be left out where one side is a single node
     count: Count = 1  #: parallel cables per pair
 
 
@@ -71,14 +69,26 @@ class Graph(Parameters):
     description: str = ""
     hosts: Nodes
     switches: Nodes = 0
-    link_types: dict[str, LinkType]
+    link_types: dict[str, Link]
     links: list[LinkRule]
     ties: Literal["spread", "lowest"] = "spread"
     host_forwarding: bool = True  #: whether a host may carry the traffic of others
+    devices: Device | dict[str, Device] = Field(default_factory=dict)  #: of all hosts, or of those that a pattern selects
 
 
-class Preset(Parameters):
-    """A file that names a builder's spec."""
+class Cluster(Graph):
+    """A file that describes a graph of nodes of several types, and what joins them."""
+
+    hosts: Nodes = 0  #: besides those of the nodes
+    link_types: dict[str, Link] = Field(default_factory=dict)
+    links: list[LinkRule] = Field(default_factory=list)
+    node_types: dict[str, NodeType]
+    nodes: dict[str, Count]
+    host_forwarding: bool = False
+
+
+class SpecFile(Parameters):
+    """A file that names the spec of a builder or preset."""
 
     description: str = ""
     spec: str
@@ -105,7 +115,7 @@ def load(path: str, hosts: int | None = None) -> Topology:
     Raises: TopologyError on a missing, malformed or disconnected file, or one with fewer hosts than ranks.
     """
     document = read(find(path))
-    if isinstance(document, Preset):
+    if isinstance(document, SpecFile):
         try:
             topology = build(document.spec, hosts)
         except ConfigError as error:
@@ -136,6 +146,7 @@ def find(path: str) -> Path:
         where=path,
         near=difflib.get_close_matches(given.name, known, n=3, cutoff=0.5),
         expected=f"a path, or one of those shipped: {', '.join(known)}" if known else "a path",
+        fix=f"{given.stem} is a preset: write {given.stem}." if given.stem in PRESETS else "",
     )
 
 
@@ -148,7 +159,7 @@ def shipped() -> dict[str, Path]:
     return {}
 
 
-def read(path: Path) -> Graph | Preset:
+def read(path: Path) -> Graph | SpecFile:
     """The validated document. Raises TopologyError naming the line or the key at fault."""
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -156,13 +167,15 @@ def read(path: Path) -> Graph | Preset:
         raise TopologyError(f"not a readable YAML file: {' '.join(str(error).split())}", where=str(path)) from None
     if not isinstance(document, dict):
         raise TopologyError("not a topology", where=str(path), expected="a mapping with `spec`, or with `hosts` and `links`")
-    form = Preset if "spec" in document else Graph
+    form = SpecFile if "spec" in document else Cluster if {"nodes", "node_types"} & set(document) else Graph
     try:
         return form(**document)
     except ValidationError as error:
         first = worst(error)
         key = ".".join(str(part) for part in first["loc"])
-        known = [field.alias or name for model in (form, LinkRule, LinkType) for name, field in model.model_fields.items()]
+        known = [
+            field.alias or name for model in (form, LinkRule, Nics, NodeType) for name, field in model.model_fields.items()
+        ]
         unknown = first["type"] == "extra_forbidden"
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=2) if unknown else []
         reason = "unknown key" if unknown else first["msg"].removeprefix("Value error, ")
@@ -171,7 +184,11 @@ def read(path: Path) -> Graph | Preset:
 
 def from_graph(graph: Graph, where: str) -> Topology:
     """The topology of a validated graph; ``where`` (its file) becomes name and spec, and begins every refusal."""
-    host_names, switch_names = _names(graph.hosts, "gpu"), _names(graph.switches, "switch")
+    laid = Laid()
+    if isinstance(graph, Cluster):
+        laid = lay(graph.node_types, graph.nodes, lambda key, reason: TopologyError(reason, where=f"{where}: {key}"))
+    host_names = [*laid.hosts, *_names(graph.hosts, "gpu")]
+    switch_names = [*laid.switches, *_names(graph.switches, "switch")]
     names = [*host_names, *switch_names]
     number = {name: node for node, name in enumerate(names)}
     if len(number) < len(names):
@@ -180,6 +197,14 @@ def from_graph(graph: Graph, where: str) -> Topology:
     if not host_names:
         raise TopologyError("there are no hosts", where=where, expected="hosts: a count, {name: count} or a list of names")
     wiring = Wiring()
+    for domain, one_side, other_side, link in laid.cables:
+        wiring.add(
+            domain, [number[name] for name in one_side], [number[name] for name in other_side], link.bandwidth, link.latency
+        )
+    for place, one_side, nics in laid.ports:
+        at = f"{where}: {place}"
+        ends, others = _pair([number[name] for name in one_side], _select(nics.to, number, at), nics.pairs, at)
+        wiring.add(nics.domain, ends, others, nics.bandwidth, nics.latency)
     for row, rule in enumerate(graph.links):
         place = f"{where}: links[{row}]"
         if rule.type not in graph.link_types:
@@ -195,14 +220,48 @@ def from_graph(graph: Graph, where: str) -> Topology:
     _refuse_parts(names, len(host_names), src, dst, where)
     router = ShortestPath(names, len(host_names), src, dst, ties=graph.ties, host_forwarding=graph.host_forwarding)
     topology = wiring.topology(Path(where).stem, len(host_names), switch_names, router, host_names=host_names)
-    if not graph.host_forwarding:
+    if not graph.host_forwarding and not _one_fabric(topology):
         everyone = np.arange(topology.hosts, dtype=np.int32)
         try:
             router.hops(np.tile(everyone, topology.hosts), np.repeat(everyone, topology.hosts))
         except TopologyError as error:
             fix = "Add links, or allow paths through hosts with `host_forwarding: true`."
             raise TopologyError(error.what, where=where, expected=error.expected, fix=fix) from None
-    return dataclasses.replace(topology, spec=where)
+    devices, host_device = _devices(graph, laid, number, len(host_names), where)
+    sizes = {kind.gpus for kind in graph.node_types.values()} if isinstance(graph, Cluster) and not graph.hosts else set()
+    levels = (gpus, topology.hosts // gpus) if len(sizes) == 1 and (gpus := next(iter(sizes))) > 1 else ()
+    return dataclasses.replace(topology, spec=where, devices=devices, host_device=host_device, levels=levels)
+
+
+def _one_fabric(topology: Topology) -> bool:
+    """Whether some connected set of switches has a cable to every host, so that all pairs have a way without a third host."""
+    hosts, src, dst = topology.hosts, topology.link_src, topology.link_dst
+    inside = (src >= hosts) & (dst >= hosts)
+    part = components(topology.nodes, src[inside], dst[inside])
+    port = (src < hosts) & (dst >= hosts)
+    pairs = np.unique(np.stack([part[dst[port]], src[port]]), axis=1)
+    return bool(len(pairs[0]) and np.unique(pairs[0], return_counts=True)[1].max() == hosts)
+
+
+def _devices(
+    graph: Graph, laid: Laid, number: dict[str, int], hosts: int, where: str
+) -> tuple[tuple[str, ...], NDArray[np.int16] | None]:
+    """Kinds of device, and which of them sits at each host; "" where the file does not say. Raises TopologyError."""
+    at = [*laid.devices, *[""] * (hosts - len(laid.devices))]
+    rules = {"": graph.devices} if isinstance(graph.devices, str) else graph.devices
+    for pattern, device in rules.items():
+        place = f"{where}: devices.{pattern}" if pattern else f"{where}: devices"
+        wanted = pattern if "[" in pattern or pattern in number else f"{pattern}[*]"
+        for node in _select(wanted, number, place) if pattern else range(hosts):
+            if node >= hosts:
+                raise TopologyError(f"{list(number)[node]!r} is a switch", where=place, expected="hosts")
+            if at[node] not in ("", device):
+                raise TopologyError(f"{list(number)[node]!r} is {at[node]!r} already, not {device!r}", where=place)
+            at[node] = device
+    kinds = tuple(dict.fromkeys(at))
+    if kinds == ("",):
+        return (), None
+    return kinds, None if len(kinds) == 1 else np.array([kinds.index(device) for device in at], np.int16)
 
 
 def _names(nodes: Nodes, default: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,41 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.errors import ConfigError
+from distsim.topology.block_picture import block_picture
+from distsim.topology.composition import compose
 from distsim.topology.graph import Topology
-from distsim.topology.layout import place
+from distsim.topology.layout import cube_of, levels_of, place
 from distsim.topology.metrics import DomainLinks, domain_links, kind_of, size_of
+from distsim.topology.picture import BAND, FONT, MARGIN, WIDTH, Label, Picture, text_width
 from distsim.units import format_bandwidth, format_time
 
-WIDTH, MOST_HEIGHT, MARGIN, BAND = 1200, 900, 56, 24
+MOST_HEIGHT = 900
 #: Okabe and Ito's colours, told apart by colour-blind readers, on white and on black
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D31", "#7F7F7F")
-LARGE = 500  #: nodes; above, lines are thin and straight and nothing is labelled
-FONT = 11
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A node's name beside it, centred on a point."""
-
-    text: str
-    x: float
-    y: float
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A drawing in pixels, y downwards, that both writers render."""
-
-    title: str
-    height: float
-    hosts: int  #: the first so many points are hosts
-    names: tuple[str, ...]  #: per node
-    points: NDArray[np.float64]  #: (nodes, 2)
-    radius: float  #: of a host; switches are larger
-    cables: tuple[NDArray[np.float64], ...]  #: per domain (n, 6): start, control point, end of each curve
-    widths: tuple[float, ...]  #: per domain
-    labels: tuple[Label, ...]
-    legend: tuple[str, ...]  #: per domain
+LARGE = 500  #: nodes; above, tiers of switches are drawn in blocks, else lines are thin and straight and nothing is labelled
 
 
 def draw(topology: Topology, path: str | Path) -> None:
@@ -58,15 +35,23 @@ def draw(topology: Topology, path: str | Path) -> None:
     writers = {".svg": _write_svg, ".png": _write_png}
     if target.suffix.lower() not in writers:
         raise ConfigError(f"cannot draw a {target.suffix or 'file without suffix'}", where=str(path), expected=".svg or .png")
+    # NOTE: under another name first, so that nobody finds half a drawing
+    part = target.with_name(f".{target.stem}.part{target.suffix}")
     try:
-        writers[target.suffix.lower()](picture(topology), target)
+        writers[target.suffix.lower()](picture(topology), part)
+        part.replace(target)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise ConfigError(f"cannot write: {error.strerror or error}", where=str(path)) from None
 
 
 def picture(topology: Topology) -> Picture:
     """The drawing, still without a form."""
     domains = domain_links(topology)
+    if topology.nodes > LARGE and _has_tiers(topology):
+        return block_picture(topology, [_described(domain) for domain in domains])
+    if topology.nodes > LARGE and (cube := cube_of(topology)):
+        return _of_cubes(topology, cube)
     places = place(topology)
     low, high = places.min(axis=0), places.max(axis=0)
     room = np.array([WIDTH - 2 * MARGIN, MOST_HEIGHT - 2 * MARGIN - 2 * BAND], float)
@@ -95,6 +80,28 @@ def picture(topology: Topology) -> Picture:
     )
 
 
+def _of_cubes(topology: Topology, cube: int) -> Picture:
+    """The drawing of a torus of cubes: a host per cube, and the optical links between them."""
+    sides = [dataclasses.replace(dimension, size=dimension.size // cube) for dimension in topology.dimensions]
+    cubes = picture(compose(topology.name, sides, [f"dim{number}" for number in range(len(sides))]))
+    size, each = "x".join([str(cube)] * len(sides)), cube ** (len(sides) - 1)
+    rates = [f"{each} x {format_bandwidth(side.bandwidth)}, {format_time(side.latency)}" for side in sides]
+    legend = [f"ocs, dimension {n}: {rate}" for n, (side, rate) in enumerate(zip(sides, rates, strict=True)) if side.size > 1]
+    return dataclasses.replace(
+        cubes,
+        title=f"{topology.name}: {size_of(topology)}; every point a cube of {size} hosts",
+        names=tuple(f"cube{number}" for number in range(cubes.hosts)),
+        legend=tuple(legend),
+        labels=(),
+    )
+
+
+def _has_tiers(topology: Topology) -> bool:
+    """Whether switches stand over hosts, rather than each beside its own in a mesh."""
+    level = levels_of(topology)
+    return int(level.max(initial=0)) > 1
+
+
 def _described(domain: DomainLinks) -> str:
     rates = " to ".join(dict.fromkeys(map(format_bandwidth, domain.bandwidth)))
     delays = " to ".join(dict.fromkeys(map(format_time, domain.latency)))
@@ -121,13 +128,13 @@ def _labels(topology: Topology, points: NDArray[np.float64], gaps: NDArray[np.fl
         names = [topology.node_names[node] for node in members]
         room = float(gaps[members].min())
         for texts in (names, [name[len(kind) :].lstrip(".") for name in names]):
-            if all(texts) and max(map(_width, texts)) <= room:
+            if all(texts) and max(map(text_width, texts)) <= room:
                 break
         else:
             continue
         for node, text in zip(members, texts, strict=True):
             reach = radius if node < topology.hosts else 1.5 * radius
-            x, y = points[node] + away[node] * (reach + np.array([4 + _width(text) / 2, 3 + FONT / 2]))
+            x, y = points[node] + away[node] * (reach + np.array([4 + text_width(text) / 2, 3 + FONT / 2]))
             yield Label(text, float(x), float(y))
 
 
@@ -151,10 +158,6 @@ def _away(topology: Topology, points: NDArray[np.float64]) -> NDArray[np.float64
     aside = host & (force > 0.95 * length)
     away[aside] = -pull[aside] / force[aside, None]
     return away
-
-
-def _width(text: str) -> float:
-    return 0.6 * FONT * len(text) + 2
 
 
 def _curves(topology: Topology, points: NDArray[np.float64], domain: int, radius: float, large: bool) -> NDArray[np.float64]:
@@ -192,22 +195,27 @@ def _write_svg(made: Picture, target: Path) -> None:
         f'width="{WIDTH}" height="{made.height:.0f}" font-family="sans-serif" font-size="{FONT}">',
         f"<title>{escape(made.title)}</title>",
         "<style>.page,.switch{fill:#fff}.switch{stroke:#222;stroke-width:1.2}.host{fill:#444}path{fill:none}",
+        ".block{fill:#f4f6f8;stroke:#667}.more{stroke-dasharray:4 3}",
         "text{fill:#222;stroke:#fff;stroke-width:3;paint-order:stroke;dominant-baseline:central}.label{text-anchor:middle}",
-        f"{ink}@media(prefers-color-scheme:dark){{.page,.switch{{fill:#16181c}}.switch{{stroke:#ddd}}.host{{fill:#ccc}}"
+        f"{ink}@media(prefers-color-scheme:dark){{.page,.switch{{fill:#16181c}}.switch{{stroke:#ddd}}.host{{fill:#ccc}}.block{{fill:#22262c;stroke:#99a}}"
         "text{fill:#ddd;stroke:#16181c}}</style>",
         '<rect class="page" width="100%" height="100%"/>',
         f'<text x="{MARGIN}" y="18" font-size="15">{escape(made.title)}</text>',
     ]
     for number, (curves, width) in enumerate(zip(made.cables, made.widths, strict=True)):
         parts.append(f'<path class="d{number}" stroke-width="{width:.2f}" stroke-opacity="0.75" d="{_svg_path(curves)}"/>')
-    size = 1.5 * made.radius
+    for box in made.boxes:
+        place = f'x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}"'
+        kind = "block more" if box.dashed else "block"
+        parts.append(f'<rect class="{kind}" {place} rx="5"><title>{escape(box.name)}</title></rect>')
+    size = 1.5 * made.radius if not made.boxes else made.radius
     for node, (x, y) in enumerate(made.points.tolist()):
         name = f"<title>{escape(made.names[node])}</title>"
         if node < made.hosts:
             parts.append(f'<circle class="host" cx="{x:.1f}" cy="{y:.1f}" r="{made.radius:.1f}">{name}</circle>')
         else:
-            box = f'x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:.1f}" height="{2 * size:.1f}" rx="{size / 3:.1f}"'
-            parts.append(f'<rect class="switch" {box}>{name}</rect>')
+            place = f'x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:.1f}" height="{2 * size:.1f}" rx="{size / 3:.1f}"'
+            parts.append(f'<rect class="switch" {place}>{name}</rect>')
     parts += [f'<text class="label" x="{at.x:.1f}" y="{at.y:.1f}">{escape(at.text)}</text>' for at in made.labels]
     for number, (x, y, text) in enumerate(_legend(made)):
         parts.append(f'<path class="d{number}" stroke-width="3" d="M{x:.0f} {y:.0f}h18"/>')
@@ -228,6 +236,7 @@ def _write_png(made: Picture, target: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.collections import LineCollection
         from matplotlib.figure import Figure
+        from matplotlib.patches import Rectangle
         from matplotlib.patheffects import withStroke
     except ImportError:
         fix = "Run pip install matplotlib, or draw to .svg, which needs nothing."
@@ -244,9 +253,14 @@ def _write_png(made: Picture, target: Path) -> None:
         lines: Any = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
         colour = COLOURS[number % len(COLOURS)]
         axes.add_collection(LineCollection(lines, colors=colour, linewidths=width * point, alpha=0.75, zorder=1))
+    for box in made.boxes:
+        style = "--" if box.dashed else "-"
+        frame = Rectangle((box.x, box.y), box.width, box.height, facecolor="#f4f6f8", edgecolor="#666677", linestyle=style)
+        axes.add_patch(frame).set_zorder(1.5)
     hosts, switches = made.points[: made.hosts], made.points[made.hosts :]
+    size = 2 if made.boxes else 3
     axes.scatter(*hosts.T, s=(2 * made.radius * point) ** 2, c="#444444", linewidths=0, zorder=2)
-    axes.scatter(*switches.T, s=(3 * made.radius * point) ** 2, c="white", marker="s", edgecolors="#222222", zorder=2)
+    axes.scatter(*switches.T, s=(size * made.radius * point) ** 2, c="white", marker="s", edgecolors="#222222", zorder=2)
     halo = [withStroke(linewidth=2, foreground="white")]
     for at in made.labels:
         axes.text(at.x, at.y, at.text, fontsize=FONT * point, ha="center", va="center", path_effects=halo, zorder=3)

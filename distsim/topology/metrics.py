@@ -127,17 +127,35 @@ def _cut(topology: Topology, upper: NDArray[np.bool_], start: int | None) -> flo
         return np.bincount(src, weights=rate * (2 * side[dst] - 1), minlength=topology.nodes).astype(np.float64)
 
     switch = np.arange(topology.nodes) >= topology.hosts
-    if start is None:
-        side[switch] = pull()[switch] > 0
-    else:
-        side[switch] = start
+    side[switch] = _near_side(topology, side) if start is None else start
     for _ in range(4 * topology.nodes):
         gain = np.where(switch, pull() * (1 - 2 * side), 0.0)
-        best = int(gain.argmax())
-        if gain[best] <= 0:
+        # NOTE: all that gain more than each of their neighbours move at once: no two of them share a cable, so their gains add
+        rival = np.zeros(topology.nodes)
+        np.maximum.at(rival, src, gain[dst])
+        moves = (gain > rival) & (gain > 0)
+        if not moves.any():
+            moves[int(gain.argmax())] = gain.max() > 0
+        if not moves.any():
             break
-        side[best] ^= 1
+        side[moves] ^= 1
     return float(rate[(side[src] == 0) & (side[dst] == 1)].sum())
+
+
+def _near_side(topology: Topology, side: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sides of the switches, tier by tier away from the hosts: where most of what is settled around each lies."""
+    leaning = np.where(np.arange(topology.nodes) < topology.hosts, 2.0 * side - 1, 0.0)
+    settled = np.arange(topology.nodes) < topology.hosts
+    while not settled.all():
+        pull = np.bincount(
+            topology.link_src, weights=topology.link_bandwidth * leaning[topology.link_dst], minlength=topology.nodes
+        )
+        reached = ~settled & (np.bincount(topology.link_src, weights=settled[topology.link_dst], minlength=topology.nodes) > 0)
+        if not reached.any():
+            break
+        leaning[reached] = np.where(pull[reached] > 0, 1.0, -1.0)
+        settled |= reached
+    return (leaning[topology.hosts :] > 0).astype(np.int64)
 
 
 def _fiedler(topology: Topology) -> NDArray[np.float64]:

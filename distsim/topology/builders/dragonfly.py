@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from distsim.errors import TopologyError
-from distsim.params import Bandwidth, Count, Latency, Parameters
+from distsim.params import Bandwidth, Count, Latency
 from distsim.registry import register
 from distsim.topology.graph import Paths, Topology
+from distsim.topology.hosts import HostParameters
 from distsim.topology.routing import pack
 from distsim.topology.sizing import because, known
 from distsim.topology.wiring import Wiring, refuse_huge
@@ -29,7 +30,7 @@ from distsim.topology.wiring import Wiring, refuse_huge
 class Dragonfly:
     """``dragonfly:p=2,a=4,h=2,groups=9``: 72 hosts."""
 
-    class Params(Parameters):
+    class Params(HostParameters):
         """Of one dragonfly. The defaults are 400 Gb/s ports and 0.5 us a hop; a global cable of 100 m adds 0.5 us of glass."""
 
         p: Count | None = Field(None, description="hosts per router; default: the smallest balanced p that holds the job")

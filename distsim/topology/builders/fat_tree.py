@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from distsim.errors import TopologyError
-from distsim.params import Bandwidth, Count, Latency, Parameters
+from distsim.params import Bandwidth, Count, Latency
 from distsim.registry import register
 from distsim.topology.graph import Paths, Topology
+from distsim.topology.hosts import HostParameters
 from distsim.topology.routing import pack
 from distsim.topology.sizing import DEFAULT_HOSTS, because, known
 from distsim.topology.wiring import Wiring, refuse_huge
@@ -37,7 +38,7 @@ def _even(k: int) -> int:
 class FatTree:
     """``fat_tree:k=8``, ``fat_tree:tiers=2,k=16,oversubscription=2``."""
 
-    class Params(Parameters):
+    class Params(HostParameters):
         """Of one tree. The defaults are 400 Gb/s NDR InfiniBand and 0.5 us a hop (SimAI's NIC-to-switch delay).
 
         Oversubscription is what a leaf's hosts can send over what its up-links carry; it is made by more hosts per leaf, or

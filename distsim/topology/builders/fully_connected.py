@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from distsim.params import Bandwidth, Count, Latency, Parameters
+from distsim.params import Bandwidth, Count, Latency
 from distsim.registry import register
 from distsim.topology.composition import compose
 from distsim.topology.graph import Dimension, Topology
+from distsim.topology.hosts import HostParameters
 from distsim.topology.sizing import hosts_or_default, known
 from distsim.units import parse_bandwidth, parse_time
 
@@ -20,7 +21,7 @@ from distsim.units import parse_bandwidth, parse_time
 class FullyConnected:
     """``fully_connected:hosts=8``."""
 
-    class Params(Parameters):
+    class Params(HostParameters):
         """Of one mesh. The defaults are those of ``ring``, so that the two can be compared cable for cable."""
 
         hosts: Count | None = Field(None, description="hosts in the mesh; default: the job's ranks")

@@ -14,10 +14,11 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from distsim.errors import UnknownNameError
-from distsim.params import SEPARATOR, Bandwidths, Latencies, Parameters, per_dimension
+from distsim.params import SEPARATOR, Bandwidths, Latencies, per_dimension
 from distsim.registry import register
 from distsim.topology.composition import compose
 from distsim.topology.graph import Dimension, Topology
+from distsim.topology.hosts import HostParameters
 from distsim.topology.sizing import DEFAULT_HOSTS, because, known
 from distsim.units import parse_bandwidth, parse_time
 
@@ -55,7 +56,7 @@ def _join(dimensions: list[tuple[str, int | None]]) -> str:
 class Composition:
     """``nd:dims=ring4+switch8,bandwidth=300GBps+50GBps,latency=100ns+500ns``."""
 
-    class Params(Parameters):
+    class Params(HostParameters):
         """Of one composition. The defaults of bandwidth and latency are those of ``ring`` and ``switch``."""
 
         dims: Annotated[str, AfterValidator(lambda text: _join(split(text)))] = Field(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from distsim.params import Bandwidth, Count, Latency, Parameters
+from distsim.params import Bandwidth, Count, Latency
 from distsim.registry import register
 from distsim.topology.composition import compose
 from distsim.topology.graph import Dimension, Topology
+from distsim.topology.hosts import HostParameters
 from distsim.topology.sizing import hosts_or_default, known
 from distsim.units import parse_bandwidth, parse_time
 
@@ -20,7 +21,7 @@ from distsim.units import parse_bandwidth, parse_time
 class Ring:
     """``ring:hosts=8``."""
 
-    class Params(Parameters):
+    class Params(HostParameters):
         """Of one ring. The defaults are one 400 Gb/s NDR InfiniBand port and 0.5 us a hop (SimAI's NIC-to-switch delay)."""
 
         hosts: Count | None = Field(None, description="hosts on the ring; default: the job's ranks")

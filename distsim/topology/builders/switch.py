@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from distsim.params import Bandwidth, Count, Latency, Parameters
+from distsim.params import Bandwidth, Count, Latency
 from distsim.registry import register
 from distsim.topology.composition import compose
 from distsim.topology.graph import Dimension, Topology
+from distsim.topology.hosts import HostParameters
 from distsim.topology.sizing import hosts_or_default, known
 from distsim.units import parse_bandwidth, parse_time
 
@@ -19,7 +20,7 @@ from distsim.units import parse_bandwidth, parse_time
 class Switch:
     """``switch:hosts=64``; ``star`` is another name for it."""
 
-    class Params(Parameters):
+    class Params(HostParameters):
         """Of one switch. The defaults are one 400 Gb/s NDR InfiniBand port and 0.5 us a hop (SimAI's NIC-to-switch delay)."""
 
         hosts: Count | None = Field(None, description="hosts on the switch; default: the job's ranks")
