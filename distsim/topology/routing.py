@@ -142,7 +142,7 @@ class ShortestPath:
             count = np.diff(first, append=len(reached))
             cells = reached[first]
             if self.ties == "spread":
-                first = first + _mix(destinations[cells // nodes], cells % nodes) % count
+                first = first + mix(destinations[cells // nodes], cells % nodes) % count
             following[cells] = ordered[first] % links
             distance[cells] = hop
             if not self.host_forwarding:
@@ -175,7 +175,7 @@ def components(nodes: int, link_src: NDArray[np.int32], link_dst: NDArray[np.int
         label = lower
 
 
-def _mix(destination: NDArray[np.int32], node: NDArray[np.int64]) -> NDArray[np.int64]:
+def mix(destination: NDArray[np.int32], node: NDArray[np.int64]) -> NDArray[np.int64]:
     """A fixed integer hash; neighbouring destinations and the switches of successive tiers get unrelated values."""
     value = destination.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     value += node.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)

@@ -1,8 +1,8 @@
-"""From the text that a person writes to a Topology: ``fat_tree:k=8,bandwidth=400Gbps``, or the path of a YAML file.
+"""From the text that a person writes to a Topology: ``fat_tree:k=8,bandwidth=400Gbps``, a YAML file, ``simai:FILE``.
 
-``name:key=value,key=value`` names a registered builder and sets its parameters; sizes that are left out are inferred from
-the job's number of ranks, and the topology says so in ``inferred``. Its ``spec`` is complete: building from it again gives
-the same network, whatever the job.
+``name:key=value,key=value`` names a registered builder, or a preset (a builder with the figures of a machine), and sets its
+parameters; sizes that are left out are inferred from the job's number of ranks, and the topology says so in ``inferred``.
+Its ``spec`` is complete: building from it again gives the same network, whatever the job.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from pydantic import BaseModel, ValidationError
 from distsim import params
 from distsim.errors import ConfigError, TopologyError, UnknownNameError
 from distsim.params import text_of, validated
-from distsim.registry import lookup
+from distsim.registry import lookup, names
+from distsim.topology import presets
 from distsim.topology.graph import Topology
+from distsim.topology.presets import PRESETS
 from distsim.topology.sizing import ranks
 
-ALIASES = {"star": "switch", "mesh": "fully_connected"}
+ALIASES = {"star": "switch", "mesh": "fully_connected", **presets.ALIASES}
 FILE_SUFFIXES = (".yaml", ".yml")
+SIMAI = "simai:"  #: before the path of a SimAI topology file
 
 
 class Builder(Protocol):
@@ -43,7 +46,8 @@ def build(spec: str, hosts: int | None = None) -> Topology:
     """The topology that ``spec`` describes, with room for ``hosts`` ranks.
 
     Args:
-        spec: ``name``, ``name:key=value,...`` or a path ending in .yaml or .yml (a bare name also finds the files shipped).
+        spec: ``name``, ``name:key=value,...``, a path ending in .yaml or .yml (a bare name also finds the files shipped), or
+            ``simai:`` and the path of a SimAI topology file.
         hosts: number of ranks to be placed, from which missing sizes are inferred.
 
     Raises:
@@ -56,15 +60,42 @@ def build(spec: str, hosts: int | None = None) -> Topology:
         from distsim.topology.custom import load
 
         return load(spec, hosts)
+    if spec.startswith(SIMAI):
+        from distsim.topology.simai import load as load_simai
+
+        return load_simai(spec.removeprefix(SIMAI), hosts)
     name, options = parse(spec)
     try:
-        return from_options(name, options, hosts)
-    except UnknownNameError:
+        return _of_preset(name, options, hosts) if name in PRESETS else from_options(name, options, hosts)
+    except UnknownNameError as error:
         from distsim.topology.custom import load, shipped
 
-        if options or f"{name}.yaml" not in shipped():
-            raise
-        return load(f"{name}.yaml", hosts)
+        if not options and f"{name}.yaml" in shipped():
+            return load(f"{name}.yaml", hosts)
+        raise UnknownNameError("topology", name, [*names("topology"), *PRESETS], where=error.where) from None
+
+
+def _of_preset(name: str, options: Mapping[str, Any], hosts: int | None) -> Topology:
+    """The topology of a preset with a person's options over it."""
+    preset = PRESETS[name]
+    builder: Builder = lookup("topology", preset.builder)()
+    sized = hosts is not None or any(key in options for key in builder.sizes)
+    default = {} if sized else dict(preset.default)
+    fixed = preset.options()
+    topology = from_options(preset.builder, {**default, **options}, hosts, title=name, fixed=fixed)
+    if preset.most and topology.hosts > int(preset.most.value):
+        raise TopologyError(
+            f"{topology.hosts:,} hosts are more than the machine has: {int(preset.most.value):,} ({preset.most.source})",
+            where=text_of(name, options),
+            fix=f"Write {text_of(preset.builder, {**fixed, **options})} for a network of that kind and any size.",
+        )
+    said = [f"{key}={value} by default, as there is no job to infer it from" for key, value in default.items()]
+    return dataclasses.replace(topology, name=name, inferred=(*said, *topology.inferred))
+
+
+def fixed_hosts(spec: str) -> int | None:
+    """Hosts of a topology whose size does not follow the job's: a SimAI file. None of any other. Raises TopologyError."""
+    return build(spec).hosts if spec.startswith(SIMAI) else None
 
 
 def parse(spec: str) -> tuple[str, dict[str, str]]:
@@ -73,24 +104,41 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     return ALIASES.get(name, name), options
 
 
-def from_options(name: str, options: Mapping[str, Any], hosts: int | None = None) -> Topology:
-    """As :func:`build`, for options that are parsed already (values may be numbers)."""
+def from_options(
+    name: str,
+    options: Mapping[str, Any],
+    hosts: int | None = None,
+    *,
+    title: str = "",
+    fixed: Mapping[str, Any] | None = None,
+) -> Topology:
+    """As :func:`build`, for options that are parsed already (values may be numbers).
+
+    Args:
+        title: what refusals call the topology; default the builder's name.
+        fixed: options that refusals need not repeat, below those of ``options``.
+    """
     builder: Builder = lookup("topology", name)()
-    settled = validated(builder.Params, name, options, TopologyError)
+    title, below = title or name, fixed or {}
+    settled = validated(builder.Params, title, {**below, **options}, TopologyError)
     try:
         settled, inferred = builder.complete(settled, hosts)
         topology: Topology = builder.build(settled)
     except ConfigError as error:
-        raise _at(name, error) from None
+        raise _at(title, error) from None
     if hosts is not None and topology.hosts < hosts:
-        raise _too_few(name, builder, options, topology, hosts)
+        raise _too_few(title, builder, below, options, topology, hosts)
     spec = describe(name, settled)
-    return dataclasses.replace(topology, name=name, spec=spec, inferred=inferred)
+    devices = (settled.device,) if getattr(settled, "device", None) else topology.devices
+    return dataclasses.replace(topology, name=name, spec=spec, inferred=inferred, devices=devices)
 
 
 def describe(name: str, settled: BaseModel) -> str:
-    """The spec of complete parameters."""
-    return text_of(name, settled.model_dump())
+    """The spec of complete parameters, the builder's own first."""
+    options = settled.model_dump()
+    if "device" in options:
+        options["device"] = options.pop("device")
+    return text_of(name, options)
 
 
 def _at(name: str, error: ConfigError) -> TopologyError:
@@ -99,13 +147,17 @@ def _at(name: str, error: ConfigError) -> TopologyError:
     return TopologyError(error.what, where=where, expected=error.expected, near=error.near, fix=error.fix)
 
 
-def _too_few(name: str, builder: Builder, options: Mapping[str, Any], topology: Topology, hosts: int) -> TopologyError:
+def _too_few(
+    name: str, builder: Builder, fixed: Mapping[str, Any], options: Mapping[str, Any], topology: Topology, hosts: int
+) -> TopologyError:
     """The refusal, with the nearest spec that is large enough."""
     free = {key: value for key, value in options.items() if key not in builder.sizes}
     try:
-        enough, _ = builder.complete(builder.Params(**free), hosts)
+        enough, _ = builder.complete(builder.Params(**{**fixed, **free}), hosts)
         larger = {key: value for key, value in enough.model_dump().items() if key in builder.sizes and key in options}
         fix = f"Write {text_of(name, {**larger, **free})}, or leave the size to the job: {text_of(name, free)}."
+        if not larger:
+            fix = f"Make {', '.join(builder.sizes)} larger."
     except (ConfigError, ValidationError):
         fix = f"Make {', '.join(builder.sizes)} larger."
     return TopologyError(
