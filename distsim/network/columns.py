@@ -34,12 +34,11 @@ class Columns:
         if rows <= self.rows:
             return
         if self.compiled:
-            # NOTE: np.zeros hands out untouched pages: room that is never used costs no memory.
             rows = max(rows, 2 * self.rows)
+            arrays = self._arrays(rows)
             for name, old in self._values.items():
-                new = np.zeros(rows, dtype=self._types[name])
-                new[: self.rows] = old
-                self._values[name] = new
+                arrays[name][: self.rows] = old
+            self._values = arrays
         else:
             for column in self._values.values():
                 column.extend([0] * (rows - self.rows))
@@ -53,8 +52,31 @@ class Columns:
         """Turn lists into arrays (of the declared types), once."""
         if not self.compiled:
             self.compiled = True
+            arrays = self._arrays(self.rows)
             for name, column in self._values.items():
-                self._values[name] = np.array(column, dtype=self._types[name])
+                arrays[name][:] = column
+            self._values = arrays
+
+    def _arrays(self, rows: int) -> dict[str, Any]:
+        """Arrays of zeros. NOTE: np.zeros hands out untouched pages: room that is never used costs no memory."""
+        return {name: np.zeros(rows, dtype=kind) for name, kind in self._types.items()}
+
+
+class Records(Columns):
+    """Columns whose arrays lie interleaved in memory, row by row.
+
+    For rows that are visited in no order, where every column of its own would be a cache miss of its own. Kernels do not see
+    the difference.
+    """
+
+    def _arrays(self, rows: int) -> dict[str, Any]:
+        # NOTE: wide fields first, so that all lie where their width divides; the order of the declaration stays
+        placed = sorted(self._types.items(), key=lambda field: -np.dtype(field[1]).itemsize)
+        widths = [np.dtype(kind).itemsize for _, kind in placed]
+        offsets = [sum(widths[:at]) for at in range(len(widths))]
+        layout = {"names": [name for name, _ in placed], "formats": [kind for _, kind in placed], "offsets": offsets}
+        whole: Any = np.zeros(rows, dtype=np.dtype({**layout, "itemsize": -(-sum(widths) // 8) * 8}))  # type: ignore[call-overload]
+        return {name: whole[name] for name in self._types}
 
 
 class Blocks:

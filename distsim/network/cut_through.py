@@ -13,9 +13,10 @@ pessimistic: messages take turns on a link (docs/networks.md has figures).
 
 from __future__ import annotations
 
-from distsim.network.lease import Leased
+from distsim.network.lease import FifoParameters, Leased
 from distsim.registry import register
 from distsim.topology.graph import Topology
+from distsim.units import parse_bandwidth, parse_size
 
 
 @register("network", "cut_through")
@@ -26,5 +27,13 @@ class CutThrough(Leased):
     at one instant, Leased for ``leases``.
     """
 
-    def __init__(self, topology: Topology, *, leases: bool = True) -> None:
-        super().__init__(topology, cut_through=True, leases=leases)
+    Params = FifoParameters
+
+    def __init__(
+        self, topology: Topology, *, leases: bool = True, size: str | None = None, credits: int | None = None,
+        injection: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            topology, cut_through=True, leases=leases, size=None if size is None else parse_size(size), credits=credits,
+            injection=None if injection is None else parse_bandwidth(injection),
+        )  # fmt: skip

@@ -97,6 +97,21 @@ class Episodes:
             self._close()
         return finished
 
+    def change(self, topology: Topology) -> None:
+        """As FifoLinks.change. What is known is of other links: it is forgotten, and the episode under way is not kept."""
+        if self._open:
+            self._realise()
+            self._plain = True
+            self._forget()
+        self._root = self._step = _Step()
+        self._held = 0
+        self._live.change(topology)
+
+    @property
+    def retransmitted(self) -> int:
+        """As FifoLinks.retransmitted."""
+        return self._live.retransmitted
+
     def usage(self) -> LinkUsage:
         """As FifoLinks.usage."""
         if self._open:

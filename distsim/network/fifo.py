@@ -5,25 +5,35 @@ The levels themselves are :class:`~distsim.network.lease.Leased`, which spares t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from distsim.errors import ConfigError
-from distsim.network import fifo_kernel
-from distsim.network.columns import Blocks, Columns
-from distsim.network.model import NEVER, Finished, LinkUsage, Transfers
+from distsim.network import fifo_change, fifo_kernel
+from distsim.network.columns import Blocks, Columns, Records
+from distsim.network.model import NEVER, NO_LANE, Finished, LinkUsage, Transfers
 from distsim.network.paths import PathTable
+from distsim.network.rounding import serialisations
 from distsim.network.transfers import refuse_bad, too_long
 from distsim.topology.graph import Topology
+from distsim.topology.routing import ragged
 
 
 class _Group:
     """Where the rows of a live group are: (first, count) of its slots, dependents and host seats; its number."""
 
-    __slots__ = ("hosts", "number", "room", "seats", "slots")
+    __slots__ = ("held", "hosts", "kicks", "number", "room", "seats", "slots", "transfers")
 
-    def __init__(self, number: int, slots: tuple[int, int], room: tuple[int, int], seats: tuple[int, int], hosts: int) -> None:
+    def __init__(
+        self, number: int, slots: tuple[int, int], room: tuple[int, int], seats: tuple[int, int], hosts: int,
+        transfers: Transfers,
+    ) -> None:  # fmt: skip
         self.number, self.slots, self.room, self.seats, self.hosts = number, slots, room, seats, hosts
+        self.transfers = transfers
+        self.held: set[int] = set()  #: slots that wait for a route (see fifo_change)
+        self.kicks: list[tuple[int, int, int]] = []  #: (slot, dependents, how many) of what released such slots
 
 
 class FifoLinks:
@@ -31,7 +41,8 @@ class FifoLinks:
 
     What happens at one instant happens in the order (group, row); a delivery hands the transfers that it releases to their
     first links at once, in row order. A transfer from a host to itself crosses no link; one of 0 bytes only pays latency
-    (and its place in the queues). Use is counted when a transfer joins a link's queue.
+    (and its place in the queues). Use is counted when a transfer joins a link's queue. Where routing offers transfers a choice
+    of routes, each takes, when it is released, the one with the least to wait for.
 
     Args:
         topology: hosts and links.
@@ -44,6 +55,8 @@ class FifoLinks:
         self._topology = topology
         self._cut_through = cut_through
         self.now = 0  #: where the last run stopped
+        self.retransmitted = 0  #: bytes that were lost on dead links and had to be sent again
+        self._dead: NDArray[np.bool_] | None = None  # links that are down, if any
         self._started = 0  # groups ever
         self._work = 0  # elementary steps asked for so far, roughly
         self._live: dict[int, _Group] = {}  # by slot of the group table
@@ -52,7 +65,7 @@ class FifoLinks:
         self._state["value"][fifo_kernel.SHIFT] = 20  # first guess: buckets of a microsecond
         self._buckets = Columns(fifo_kernel.BUCKETS, first="i4", last="i4")
         self._heap = Columns(time="i8", rank="i8")
-        self._slots = Columns(
+        self._slots = Records(
             hop="i4", last="i4", waits="i4", first="i4", behind="i4", beside="i4", owner="i4", src_end="i4", dst_end="i4",
             when="i8", load="i8", delay="i8", tail_in="i8",
         )  # fmt: skip
@@ -61,9 +74,9 @@ class FifoLinks:
         self._groups = Columns(number="i8", left="i8")
         self._done = Columns(group="i4")
         self._mark = Columns(topology.hosts, seat="i4")
-        self._links = Columns(
+        self._links = Records(
             max(1, topology.links),
-            free="i8", tail="i4", latency="i8", bandwidth="f8", sent="i8", busy="i8", like="i8", like_ps="i8",
+            free="i8", tail="i4", claim="i8", latency="i8", bandwidth="f8", sent="i8", busy="i8", like="i8", like_ps="i8",
         )  # fmt: skip
         for name in ("tail", "like"):
             self._links.write(name, 0, np.full(self._links.rows, -1))
@@ -109,10 +122,14 @@ class FifoLinks:
         self._heap.reserve(self._slots.rows)
         self._done.reserve(self._groups.rows)
         hosts = admit(
-            *columns, pair, self._paths.pairs["first"], base, first, seat, group, self._mark["seat"],
+            *columns, pair, self._paths.pairs["first"], self._paths.choices, base, first, seat, group, self._mark["seat"],
             *self._slots.all(), self._room["dependents"], *self._seats.all(),
         )  # fmt: skip
-        self._live[group] = _Group(number, (base, slots), (first, room), (seat, seats), hosts)
+        live = self._live[group] = _Group(number, (base, slots), (first, room), (seat, seats), hosts, transfers)
+        if self._dead is not None:
+            for row in np.flatnonzero(fifo_change.stuck(self._paths, pair, self._dead)).tolist():
+                self._slots["waits"][base + 1 + row] += 1
+                live.held.add(base + 1 + row)
         self._groups["number"][group] = number
         self._groups["left"][group] = rows + 1
         self._push(at, number << fifo_kernel.SLOT_BITS | base)
@@ -130,9 +147,9 @@ class FifoLinks:
             self._compile()
         run = fifo_kernel.run.compiled if self._slots.compiled else fifo_kernel.run.interpreted
         count, at = run(
-            limit, self._cut_through, self._paths.links["id"], self._done["group"], self._state["value"], *self._buckets.all(),
-            *self._heap.all(), *self._slots.all(), self._room["dependents"], *self._seats.all(), *self._groups.all(),
-            *self._links.all(),
+            limit, self._cut_through, self._paths.choices, self._paths.pairs["first"], self._paths.links["id"],
+            self._done["group"], self._state["value"], *self._buckets.all(), *self._heap.all(), *self._slots.all(),
+            self._room["dependents"], *self._seats.all(), *self._groups.all(), *self._links.all(),
         )  # fmt: skip
         if count == fifo_kernel.TOO_LONG:
             raise too_long()
@@ -155,6 +172,129 @@ class FifoLinks:
             return sent[links], busy[links]
         return tuple(np.array([column[link] for link in links.tolist()], dtype=np.int64) for column in (sent, busy))  # type: ignore[return-value]
 
+    def change(self, topology: Topology) -> None:
+        """See NetworkModel: what joins a link's queue from now on meets its new rate; what is lost with a link is sent again,
+        whole, by its source, once it has a route. Transfers under way keep their route as long as it lives."""
+        before, now, self._topology = self._topology, self.now, topology
+        names = ("hop", "last", "waits", "behind", "beside", "owner", "when", "load", "delay", "tail_in")
+        slots = {name: np.array(self._slots[name], dtype=np.int64) for name in names}
+        state = self._state["value"]
+        flying, times = fifo_change.in_flight(
+            state, self._buckets, self._heap, slots["behind"], slots["beside"], slots["when"]
+        )  # fmt: skip
+        gone = self._lose(flying, slots, before, now)
+        slots["waits"][gone], slots["tail_in"][gone], slots["behind"][flying] = 1, 0, -1
+        # from here on routes are those of the new topology; old ones stay in the table under their indices
+        self._paths.change(topology)
+        dead = topology.link_bandwidth == 0
+        self._dead = dead if dead.any() else None
+        for group in self._live.values():
+            group.held.update(gone[(gone > group.slots[0]) & (gone < sum(group.slots))].tolist())
+        kicks = [(number, self._route_anew(group, slots)) for number, group in self._live.items()]
+        for name in ("hop", "last", "waits", "behind", "tail_in"):
+            self._slots.write(name, 0, slots[name])
+        stays = ~np.isin(flying, gone)
+        self._requeue(flying[stays], times[stays], slots["owner"])
+        self._relink(before, flying[stays], slots)
+        for number, released in kicks:
+            if released:
+                self._kick(number, released)
+
+    def _lose(self, flying: NDArray[np.int64], slots: dict[str, NDArray[np.int64]], before: Topology, now: int) -> Any:
+        """Slots of the transfers that are lost with the links that have died now. Counts them."""
+        died = (self._topology.link_bandwidth == 0) & (before.link_bandwidth > 0)
+        if not died.any() or not len(flying):
+            return np.zeros(0, dtype=np.int64)
+        on_links = []
+        for group in self._live.values():
+            mine = flying[(flying > group.slots[0]) & (flying < sum(group.slots) - 1)]
+            rows, transfers = mine - group.slots[0] - 1, group.transfers
+            crosses = transfers.src[rows] != transfers.dst[rows]
+            if transfers.lane is not None:
+                crosses &= transfers.lane[rows] != NO_LANE
+            on_links.append(mine[crosses])
+        slot = np.concatenate(on_links) if on_links else flying[:0]
+        columns = (slots[name][slot] for name in ("last", "when", "load", "delay", "tail_in"))
+        moving = fifo_change.Flying(slot, slots["hop"][slot] - 1, *columns)
+        form = {"cut_through": self._cut_through}
+        gone = moving.some(fifo_change.lost(moving, now, died, before, self._paths, **form))
+        queued, link, busy = fifo_change.unsent(gone, now, before, self._paths, **form)
+        self.retransmitted += int(gone.load[~queued].sum())
+        for name, amount in (("sent", gone.load), ("busy", busy)):
+            column = np.array(self._links[name], dtype=np.int64)
+            np.subtract.at(column, link[queued], amount[queued])
+            self._links.write(name, 0, column)
+        return np.sort(gone.slot)
+
+    def _route_anew(self, group: _Group, slots: dict[str, NDArray[np.int64]]) -> list[int]:
+        """Give what has not set out its route on the new topology. Returns the slots that were held and need not be."""
+        base, transfers = group.slots[0] + 1, group.transfers
+        rows = np.flatnonzero(slots["waits"][base : base + len(transfers.src)] > 0)
+        if not len(rows):
+            return []
+        lane = None if transfers.lane is None else transfers.lane[rows]
+        pair, first, last = fifo_change.routes(self._paths, transfers.src[rows], transfers.dst[rows], lane)
+        choosing = (last > first) & (self._paths.choices > 1)
+        slots["hop"][base + rows] = np.where(choosing, pair, first)
+        slots["last"][base + rows] = np.where(choosing, fifo_kernel.UNDECIDED, last)
+        wait = np.zeros(len(rows), dtype=np.bool_)
+        if self._dead is not None:
+            wait = fifo_change.stuck(self._paths, pair, self._dead)
+        held = np.isin(base + rows, sorted(group.held))
+        slots["waits"][(base + rows)[wait & ~held]] += 1
+        group.held = set((base + rows)[wait].tolist())
+        return (base + rows)[held & ~wait].tolist()  # type: ignore[no-any-return]
+
+    def _requeue(self, flying: NDArray[np.int64], times: NDArray[np.int64], owner: NDArray[np.int64]) -> None:
+        """Put these slots, and nothing else, into the queue: all in the heap, none in a bucket or behind another."""
+        state = self._state["value"]
+        number = np.array(self._groups["number"], dtype=np.int64)
+        rank = (number[owner[flying]] << fifo_kernel.SLOT_BITS) | flying
+        order = np.lexsort((rank, times))  # NOTE: what is sorted is a heap
+        self._heap.reserve(self._slots.rows)
+        self._heap.write("time", 0, times[order])
+        self._heap.write("rank", 0, rank[order])
+        for name in ("first", "last"):
+            self._buckets.write(name, 0, np.zeros(fifo_kernel.BUCKETS, dtype=np.int64))
+        state[fifo_kernel.SIZE], state[fifo_kernel.NEAR] = len(flying), 0
+        state[fifo_kernel.CURSOR] = self.now >> int(state[fifo_kernel.SHIFT])
+
+    def _relink(self, before: Topology, flying: NDArray[np.int64], slots: dict[str, NDArray[np.int64]]) -> None:
+        """The links as they are now."""
+        topology, links = self._topology, self._topology.links
+        free = np.array(self._links["free"][:links], dtype=np.int64)
+        down, was_down = topology.link_bandwidth == 0, before.link_bandwidth == 0
+        free[was_down & ~down] = self.now
+        free[down] = NEVER >> 2  # nobody joins; who may choose stays away
+        claim = np.zeros(links, dtype=np.int64)
+        if self._paths.choices > 1:
+            hop, last = slots["hop"][flying], slots["last"][flying]
+            row, step = ragged(np.maximum(last - hop, 0))
+            link = np.array(self._paths.links["id"], dtype=np.int64)[hop[row] + step]
+            np.add.at(claim, link, serialisations(slots["load"][flying][row], topology.link_bandwidth[link]))
+        for name, column in (
+            ("free", free), ("claim", claim), ("latency", topology.link_latency), ("bandwidth", topology.link_bandwidth),
+            ("tail", np.full(links, -1)), ("like", np.full(links, -1)),
+        ):  # fmt: skip
+            self._links.write(name, 0, column)
+
+    def _kick(self, group: int, released: list[int]) -> None:
+        """Release held slots of a group now: a delivery over no link, on which they depend."""
+        live = self._live[group]
+        slot, room = self._take(self._slot_blocks, self._slots, 2), self._take(self._room_blocks, self._room, len(released))
+        self._heap.reserve(self._slots.rows)
+        self._room.write("dependents", room, np.array(released))
+        seat = live.seats[0]
+        for name, value in (
+            ("hop", 1), ("last", 1), ("waits", 0), ("behind", -1), ("owner", group), ("src_end", seat), ("dst_end", seat),
+            ("load", 0), ("delay", 0), ("tail_in", 0), ("when", self.now),
+        ):  # fmt: skip
+            self._slots[name][slot] = value
+        self._slots["first"][slot], self._slots["first"][slot + 1] = room, room + len(released)
+        self._groups["left"][group] += 1
+        live.kicks.append((slot, room, len(released)))
+        self._push(self.now, live.number << fifo_kernel.SLOT_BITS | slot)
+
     def _finish(self, group: int, at: int) -> Finished:
         live = self._live[group]
         first, end = live.seats[0] + 1, live.seats[0] + live.hosts
@@ -169,6 +309,9 @@ class FifoLinks:
         self._room_blocks.give(*live.room)
         self._seat_blocks.give(*live.seats)
         self._group_blocks.give(group, 1)
+        for slot, room, count in live.kicks:
+            self._slot_blocks.give(slot, 2)
+            self._room_blocks.give(room, count)
 
     def _push(self, time: int, rank: int) -> None:
         # NOTE: interpreted whatever the form: one insertion a group is not worth loading one more compiled kernel.

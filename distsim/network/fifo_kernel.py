@@ -27,6 +27,7 @@ SLOT_MASK = (1 << SLOT_BITS) - 1
 BUCKETS = 8192
 BUCKET_MASK = BUCKETS - 1
 REVIEW = 2048  #: events between two looks at the width of the buckets
+UNDECIDED = -1  #: end of the route of a transfer that has not chosen one
 TOO_LONG = -1  #: run: a time left the range of the clock
 
 # The state of the queue from one run to the next.
@@ -83,12 +84,14 @@ def rise(times: Any, ranks: Any, at: int, time: int, rank: int) -> None:
 @kernel
 def admit(
     src: Any, dst: Any, size: Any, dep_ptr: Any, dep: Any, delays: Any, pair: Any, path_first: Any,
-    base: int, room: int, seat: int, group: int, mark: Any,
+    choices: int, base: int, room: int, seat: int, group: int, mark: Any,
     hop: Any, last: Any, waits: Any, first: Any, behind: Any, beside: Any, owner: Any, src_end: Any, dst_end: Any, when: Any,
     load: Any, delay: Any, tail_in: Any, dependents: Any, host: Any, host_end: Any,
 ) -> int:  # fmt: skip
     """Fill slots base ... base + T + 1 (start, T transfers, sentinel), the dependents from ``room`` and the hosts from
-    ``seat`` on. Rows depend on earlier rows. Returns the number of host seats used (the first is nobody's)."""
+    ``seat`` on. Rows depend on earlier rows. Returns the number of host seats used (the first is nobody's).
+
+    A row that will choose among ``choices`` routes has the first of them for ``hop``, and UNDECIDED for ``last``."""
     rows = len(src)
     seats = 1
     for slot in range(base, base + rows + 2):
@@ -106,6 +109,9 @@ def admit(
         slot = base + 1 + row
         hop[slot] = path_first[pair[row]]
         last[slot] = path_first[pair[row] + 1]
+        if choices > 1 and hop[slot] < last[slot]:
+            hop[slot] = pair[row]
+            last[slot] = UNDECIDED
         load[slot] = size[row]
         delay[slot] = delays[row]
         tail_in[slot] = 0
@@ -206,14 +212,36 @@ def review(now: int, state: Any, bucket: Any, times: Any, ranks: Any, beside: An
 
 
 @kernel
+def choose(
+    route: int, choices: int, now: int, path_first: Any, path_links: Any, free: Any, claim: Any, latency: Any
+) -> int:
+    """Of routes ``route ... route + choices - 1`` the one with the least to wait for, the first on ties: over all its links,
+    what is queued there, what others have chosen it for that has not come to it yet, and latency."""
+    best = route
+    least = 0.0
+    for other in range(route, route + choices):
+        total = 0.0
+        for at in range(path_first[other], path_first[other + 1]):
+            link = path_links[at]
+            # NOTE: whole numbers up to 2^53, where a sum of machine integers might leave their range
+            total += 1.0 * max(0, free[link] - now) + 1.0 * claim[link] + 1.0 * latency[link]
+        if other == route or total < least:
+            best = other
+            least = total
+    return best
+
+
+@kernel
 def run(
-    limit: int, cut_through: bool, path_links: Any, done: Any, state: Any, bucket: Any, bucket_end: Any, times: Any, ranks: Any,
+    limit: int, cut_through: bool, choices: int, path_first: Any, path_links: Any, done: Any, state: Any, bucket: Any,
+    bucket_end: Any, times: Any, ranks: Any,
     hop: Any, last: Any, waits: Any, first: Any, behind: Any, beside: Any, owner: Any, src_end: Any, dst_end: Any, when: Any,
     load: Any, delay: Any, tail_in: Any, dependents: Any, host: Any, host_end: Any, number: Any, left: Any,
-    free: Any, tail: Any, latency: Any, bandwidth: Any, sent: Any, busy: Any, like: Any, like_ps: Any,
+    free: Any, tail: Any, claim: Any, latency: Any, bandwidth: Any, sent: Any, busy: Any, like: Any, like_ps: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """Handle events until ``limit`` or until the end of the first instant at which groups finish.
 
+    ``claim``: ps that the transfers which chose a link, and have not joined its queue, are going to keep it busy.
     Returns (groups finished and listed in ``done`` or TOO_LONG, instant of the last event).
     """
     finished = 0
@@ -267,6 +295,15 @@ def run(
                         at += 1
                         continue
                     at_hop = hop[queued]
+                    if choices > 1 and last[queued] == UNDECIDED:
+                        route = choose(at_hop, choices, now, path_first, path_links, free, claim, latency)
+                        at_hop = path_first[route]
+                        last[queued] = path_first[route + 1]
+                        for step in range(at_hop, last[queued]):
+                            chosen = path_links[step]
+                            claim[chosen] += serialisation(load[queued], bandwidth[chosen])
+                            if claim[chosen] >= NEVER:
+                                return TOO_LONG, now
                 at += 1
                 time = now
                 link = -1
@@ -280,6 +317,8 @@ def run(
                     if amount != like[link]:
                         like[link] = amount
                         like_ps[link] = serialisation(amount, bandwidth[link])
+                    if choices > 1:
+                        claim[link] -= like_ps[link]
                     begins = time
                     time += like_ps[link]
                     free[link] = time

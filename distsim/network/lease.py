@@ -13,18 +13,32 @@ import heapq
 import weakref
 from typing import NamedTuple
 
+import numpy as np
+from pydantic import Field
+
 from distsim.errors import ConfigError
 from distsim.network.answer import Ledger
 from distsim.network.episode import Episodes
 from distsim.network.fifo import FifoLinks
+from distsim.network.injection import with_injection
 from distsim.network.model import NEVER, Finished, LinkUsage, Transfers
 from distsim.network.outline import Alone, Outline, Outlines
 from distsim.network.paths import PathTable
+from distsim.network.pieces import Pieces
+from distsim.params import Bandwidth, Count, Parameters, Size
 from distsim.topology.graph import Topology
 
 _SCRATCH_ENDS = 1 << 60  # ps: from here on the scratch network is replaced by a new one
 _PATIENCE = 2  # revocations of a small shape that are forgiven; beyond, half of its leases must hold
 _WASTE = 4  # new shapes are tried out while at most one row in so many was tried out in vain
+
+
+class FifoParameters(Parameters):
+    """Options of the levels with FIFO links: ``chunk:size=1MiB,credits=8``."""
+
+    size: Size | None = Field(None, description="transfers of more bytes are cut into even chunks of at most so many")
+    credits: Count | None = Field(None, description="chunks in flight per connection (source, destination, lane) of a group")
+    injection: Bandwidth | None = Field(None, description="what a host's NIC sends at most, over all its ports")
 
 
 class _Lease(NamedTuple):
@@ -41,9 +55,20 @@ class Leased:
     """FIFO links (see :class:`~distsim.network.fifo.FifoLinks`) with leases.
 
     A group is leased, live (among others, in events), or finished. ``leases=False`` makes every group live: same answers.
+    ``size`` (bytes of a chunk), ``credits`` (chunks in flight per connection): see :class:`~distsim.network.pieces.Pieces`;
+    ``injection`` (bytes/s of a host's NIC): see :mod:`~distsim.network.injection`.
     """
 
-    def __init__(self, topology: Topology, *, cut_through: bool, leases: bool = True) -> None:
+    def __init__(
+        self, topology: Topology, *, cut_through: bool, leases: bool = True, size: int | None = None,
+        credits: int | None = None, injection: float | None = None,
+    ) -> None:  # fmt: skip
+        self.stores = 0.0 if cut_through else float("inf") if size is None else float(size)
+        self._real_links = topology.links
+        self._injection = injection
+        self._down = 0  # links that are down, as a mask
+        topology = self._as_built(topology)
+        self._pieces = Pieces(topology, size=size, credits=credits)
         self._topology = topology
         self._cut_through = cut_through
         self._leases = leases
@@ -72,13 +97,14 @@ class Leased:
         TopologyError where there is no route."""
         if not self._now <= at < NEVER:
             raise ConfigError(f"a group cannot start at {at} ps", expected=f"{self._now} ps (now) or later")
+        transfers = self._pieces(transfers)
         outline = self._known.get(transfers)
         if outline is None:
             outline = self._known[transfers] = self._outlines.of(transfers)
         group = self._started
         shape, mask = outline.shape, outline.mask
         self._rows += outline.rows
-        if mask & self._held or mask & self._crowded or not self._worth_it(outline):
+        if mask & (self._held | self._crowded | self._down) or not self._worth_it(outline):
             self._live.admit(transfers, at, group, outline)
             self._join(group, mask)
             if mask & self._held:
@@ -100,6 +126,10 @@ class Leased:
         self._started = group + 1
         self._begun = True
         return group
+
+    def _as_built(self, topology: Topology) -> Topology:
+        """The topology with the links that the level adds."""
+        return topology if self._injection is None else with_injection(topology, self._injection)
 
     def next_event(self) -> int:
         """See NetworkModel: the next end of a lease, or the next event of a group that is live."""
@@ -138,6 +168,30 @@ class Leased:
         self._look_ahead()
         return finished
 
+    def change(self, topology: Topology) -> None:
+        """See NetworkModel and FifoLinks.change. Leases are revoked; what is known of shapes is of other links."""
+        if self._held:
+            self._revoke(self._held)
+            self._live.run_until(self._now - self._begun)
+        topology = self._as_built(topology)
+        self._topology, self._scratch = topology, None
+        self._paths.change(topology)
+        self._outlines = Outlines(topology, self._paths)
+        self._known.clear()
+        self._pieces = self._pieces.on(topology)
+        self._live.change(topology)
+        # NOTE: routes of what is under way have changed: until it is done, all links are taken to be in use
+        every = (1 << topology.links) - 1
+        self._crowd = dict.fromkeys(self._crowd, every)
+        self._crowded = every if self._crowd else 0
+        self._down = sum(1 << link for link in np.flatnonzero(topology.link_bandwidth == 0).tolist())
+        self._look_ahead()
+
+    @property
+    def retransmitted(self) -> int:
+        """See NetworkModel."""
+        return self._live.retransmitted
+
     def usage(self) -> LinkUsage:
         """See NetworkModel; a transfer counts when it joins a link's queue. To know that, leases under way are revoked."""
         if self._held:
@@ -146,7 +200,8 @@ class Leased:
             self._live.run_until(self._now - self._begun)
             self._look_ahead()
         whole, live = self._ledger.usage(), self._live.usage()
-        return LinkUsage(bytes=whole.bytes + live.bytes, busy=whole.busy + live.busy)
+        sent, busy = whole.bytes + live.bytes, whole.busy + live.busy
+        return LinkUsage(bytes=sent[: self._real_links], busy=busy[: self._real_links])
 
     def _worth_it(self, outline: Outline) -> bool:
         """Whether to try a lease. Only cost hangs on this, never an answer."""

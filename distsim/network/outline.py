@@ -2,7 +2,8 @@
 
 Two DAGs of one shape (rings of eight on eight leaves, say) do the same on idle links, so what one of them does need only be
 found out once. The shape is the digest of a canonical spelling: the DAG's pattern (see :mod:`~distsim.network.pattern`); hosts
-and links of its pairs, numbered by first use; bandwidth and latency of those links.
+and links of its pairs, numbered by first use; bandwidth and latency of those links. Where transfers choose among routes, the
+links are those of all of them.
 """
 
 from __future__ import annotations
@@ -74,17 +75,18 @@ class Outlines:
         self._shapes: dict[bytes, Shape] = {}
         self._held = 0
 
-    def of(self, transfers: Transfers) -> Outline:
-        """The outline of a DAG. Raises ConfigError on columns that are no DAG of transfers of this topology, TopologyError
-        where there is no route."""
+    def of(self, transfers: Transfers, whole: int | None = None) -> Outline:
+        """The outline of a DAG; ``whole``: rows of that of which these are the parts, where it is the whole that has the shape.
+
+        Raises ConfigError on columns that are no DAG of transfers of this topology, TopologyError where there is no route."""
         refuse_strangers(transfers, self._topology)
         pattern = transfers.pattern
         if pattern is None:
-            pattern = Pattern.of(*transfers.columns())
+            pattern = Pattern.of(*[*transfers.columns(), transfers.lane])
             src, dst = pattern.src, pattern.dst
         else:
             src, dst = pair_hosts(transfers)
-        length, route = self._paths.routes(src, dst)
+        length, route = self._paths.routes(src, dst, pattern.lane)
         host_labels, hosts = by_first_use(np.stack((src, dst), axis=1).reshape(-1), self._topology.hosts)
         link_labels, links = by_first_use(route, self._topology.links)
         latency = self._topology.link_latency[links]
@@ -92,6 +94,8 @@ class Outlines:
         # NOTE: the pattern's digest says how many pairs there are, ``length`` how many links: no two spellings look alike.
         for column in (host_labels, length, link_labels, self._topology.link_bandwidth[links], latency):
             digest.update(column.data)
+        if whole is not None:
+            digest.update(b"parts of %d" % whole)
         return Outline(
             self._shape(digest.digest(), len(hosts) + len(links)), len(pattern), hosts.tolist(), links, self._mask(links),
             int(latency.min()) if len(links) else 0,

@@ -1,5 +1,9 @@
 """Routes of pairs of hosts, asked of the topology once per distinct pair: a million transfers over a thousand pairs cost
-a thousand routes and one hash probe each."""
+a thousand routes and one hash probe each.
+
+Where routing offers several ways, (pair, lane) is what is numbered: the table knows lane l of a destination as the host
+``dst + hosts * l``. Where transfers choose their way, all lanes of a pair have consecutive numbers, from lane 0 on.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distsim.errors import ConfigError
 from distsim.kernel.jit import kernel
 from distsim.network.columns import Columns
 from distsim.network.model import Transfers
 from distsim.network.transfers import pair_hosts
-from distsim.topology.graph import Topology
+from distsim.topology.graph import Paths, Topology
+from distsim.topology.lanes import choices_of
 
 
 @kernel
@@ -55,6 +61,9 @@ class PathTable:
 
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
+        self.choices = choices_of(topology)  #: consecutive routes among which a transfer chooses
+        if topology.hosts * (topology.ways + self.choices + 1) >= 1 << 31:
+            raise ConfigError(f"{topology.ways} ways between {topology.hosts} hosts are too many", fix="Lower paths or qps.")
         self.count = 0  #: pairs known
         self.pairs = Columns(17, first="i8", src="i4", dst="i4")
         self.pairs["first"][0] = 1
@@ -72,9 +81,38 @@ class PathTable:
         for columns in (self.pairs, self.links, self._table):
             columns.compile()
 
-    def numbers(self, src: Any, dst: Any) -> Any:
+    def change(self, topology: Topology) -> None:
+        """Forget which pairs have routes: from now on the router of ``topology`` is asked. Routes found so far stay where they
+        are in ``links``, for those that are on their way."""
+        if topology is self.topology:
+            return
+        self.topology = topology
+        # NOTE: numbers that are taken go to pairs that nobody asks for, which no two are alike
+        self.pairs.write("src", 0, np.full(self.count, -1))
+        self.pairs.write("dst", 0, np.arange(self.count))
+        run = number_pairs.compiled if self.compiled else number_pairs.interpreted
+        self._rehash(run, self.count, self._table.rows)
+
+    def numbers(self, src: Any, dst: Any, lane: NDArray[np.int32] | None = None) -> Any:
         """Pair number of every row, in the form (list or int32 array) of the columns given. Raises TopologyError from the
         router where hosts are not connected."""
+        if lane is not None:
+            dst = self._places(dst, lane)
+        if self.choices == 1:
+            return self._numbers(src, dst)
+        # NOTE: all lanes of a pair are asked for at once, so that a new pair's numbers are consecutive
+        every = np.arange(self.choices, dtype=np.int32) * self.topology.hosts
+        sides = np.repeat(src, self.choices), (np.asarray(dst, dtype=np.int32)[:, None] + every).ravel()
+        wide = [np.ascontiguousarray(side, dtype=np.int32) for side in sides]
+        return self._numbers(*(wide if self.compiled else [side.tolist() for side in wide]))[:: self.choices]
+
+    def _places(self, dst: Any, lane: NDArray[np.int32]) -> Any:
+        """Destinations as the table knows them; a lane that does not exist stands for no link at all."""
+        chosen = np.where(lane < 0, self.topology.ways, 0 if self.choices > 1 else lane)
+        places = np.asarray(dst, dtype=np.int32) + self.topology.hosts * chosen.astype(np.int32)
+        return places if self.compiled else places.tolist()
+
+    def _numbers(self, src: Any, dst: Any) -> Any:
         compiled = self.compiled
         run = number_pairs.compiled if compiled else number_pairs.interpreted
         out = np.empty(len(src), dtype=np.int32) if compiled else [0] * len(src)
@@ -95,31 +133,43 @@ class PathTable:
         """As :meth:`numbers`, for the rows of ``transfers``, whose hosts ``src`` and ``dst`` are in the form of the table."""
         pattern = transfers.pattern
         if pattern is None:
-            return self.numbers(src, dst)
+            return self.numbers(src, dst, transfers.lane)
         sides = pair_hosts(transfers)
         if self.compiled:
-            return self.numbers(*sides)[pattern.pair]
-        known = self.numbers(*(side.tolist() for side in sides))
+            return self.numbers(*sides, pattern.lane)[pattern.pair]
+        known = self.numbers(sides[0].tolist(), sides[1].tolist(), pattern.lane)
         return [known[pair] for pair in pattern.pair.tolist()]
 
-    def routes(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    def routes(
+        self, src: NDArray[np.int32], dst: NDArray[np.int32], lane: NDArray[np.int32] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Length of the route of every pair, and the links on all of them one after the other. Raises as :meth:`numbers`.
 
-        Asked for a great many, the table compiles itself.
+        Where transfers choose their way, these are all the routes of a pair, so many times as many. Asked for a great many,
+        the table compiles itself.
         """
-        self._work += 2 * len(src)
+        self._work += 2 * len(src) * self.choices
         if number_pairs.for_work(self._work)[1]:
             self.compile()
         if self.compiled:
-            pair = self.numbers(np.ascontiguousarray(src, dtype=np.int32), np.ascontiguousarray(dst, dtype=np.int32))
+            sides = np.ascontiguousarray(src, dtype=np.int32), np.ascontiguousarray(dst, dtype=np.int32)
+            pair = self._choices_from(self.numbers(*sides, lane))
             first = self.pairs["first"][pair]
             length = self.pairs["first"][pair + 1] - first
             skip = np.repeat(first - np.cumsum(length) + length, length)
             return length, self.links["id"][skip + np.arange(len(skip))]
-        pairs = self.numbers(src.tolist(), dst.tolist())
+        pairs = self.numbers(src.tolist(), dst.tolist(), lane)
+        if self.choices > 1:
+            pairs = self._choices_from(np.array(pairs, dtype=np.int32)).tolist()
         firsts, ids = self.pairs["first"], self.links["id"]
         found = [ids[firsts[pair] : firsts[pair + 1]] for pair in pairs]
         return np.array([len(one) for one in found], dtype=np.int64), np.array(list(chain(*found)), dtype=np.int32)
+
+    def _choices_from(self, pair: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The numbers of all routes to choose from."""
+        if self.choices == 1:
+            return pair
+        return np.asarray(pair[:, None] + np.arange(self.choices, dtype=np.int32), dtype=np.int32).ravel()
 
     def _widen(self, run: Any, count: int) -> None:
         """Four times the room for pairs."""
@@ -141,13 +191,27 @@ class PathTable:
         if count == known:
             return
         src, dst = (np.array(self.pairs[name][known:count], dtype=np.int32) for name in ("src", "dst"))
-        offsets, ids = self.topology.paths(src, dst)
+        offsets, ids = self._ask(src, dst)
         first = int(self.pairs["first"][known])
         self.links.reserve(first + len(ids))
         self.links.write("id", first, ids)
         self.pairs.reserve(count + 1)
         self.pairs.write("first", known + 1, first + np.asarray(offsets[1:], dtype=np.int64))
         self.count = count
+
+    def _ask(self, src: NDArray[np.int32], place: NDArray[np.int32]) -> Paths:
+        """The routes to destinations as :meth:`_places` writes them."""
+        topology = self.topology
+        lane, dst = place // topology.hosts, place % topology.hosts
+        if not lane.any():
+            return topology.paths(src, dst)
+        real = np.flatnonzero(lane < topology.ways)
+        some, ids = topology.paths(src[real], dst[real], lane[real])
+        length = np.zeros(len(src), dtype=np.int64)
+        length[real] = np.diff(some)
+        offsets = np.zeros(len(src) + 1, dtype=np.int64)
+        np.cumsum(length, out=offsets[1:])
+        return offsets, ids
 
     def of(self, pair: int) -> NDArray[np.int32]:
         """Link ids of one pair's route."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.errors import ConfigError
-from distsim.network.model import LONGEST, Transfers
+from distsim.network.model import LONGEST, NO_LANE, Transfers
 from distsim.topology.graph import Topology
 
 
@@ -32,7 +32,7 @@ def refuse_bad(transfers: Transfers, topology: Topology) -> None:
 
 
 def refuse_strangers(transfers: Transfers, topology: Topology) -> None:
-    """Raise ConfigError on a host that is not there."""
+    """Raise ConfigError on a host or a lane that is not there."""
     pattern = transfers.pattern
     for name, column in zip(("src", "dst"), pair_hosts(transfers), strict=True):
         at = _outside(column, topology.hosts)
@@ -40,6 +40,14 @@ def refuse_strangers(transfers: Transfers, topology: Topology) -> None:
             # NOTE: pairs are numbered by first use: the first bad pair is that of the first bad row.
             row = at if pattern is None else int(np.flatnonzero(pattern.pair == at)[0])
             raise _refusal(name, column[at], row, f"0 <= {name} < {topology.hosts} on {topology.name}")
+    lane = transfers.lane
+    if lane is None:
+        return
+    if len(lane) != len(transfers.src):
+        raise ConfigError("the columns of Transfers do not fit together", expected="one lane per row")
+    wrong = np.flatnonzero((lane < NO_LANE) | (lane >= topology.ways))
+    if len(wrong):
+        raise _refusal("lane", int(lane[wrong[0]]), int(wrong[0]), f"{NO_LANE} <= lane < {topology.ways} on {topology.name}")
 
 
 def pair_hosts(transfers: Transfers) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -48,6 +56,11 @@ def pair_hosts(transfers: Transfers) -> tuple[NDArray[np.int32], NDArray[np.int3
     if pattern is None or members is None:
         return transfers.src, transfers.dst
     return members[pattern.src], members[pattern.dst]
+
+
+def pair_lanes(transfers: Transfers) -> NDArray[np.int32] | None:
+    """The lanes that go with :func:`pair_hosts`."""
+    return transfers.lane if transfers.pattern is None else transfers.pattern.lane
 
 
 def refuse_bad_columns(

@@ -1,0 +1,1 @@
+"""Routing policies: a module each, registered under role ``routing``."""

@@ -1,0 +1,53 @@
+"""--routing and the options of levels on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from distsim.cli.main import main
+
+
+def out(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+def test_collective_under_a_policy(capsys: pytest.CaptureFixture[str]) -> None:
+    times = {}
+    for routing in ("static", "ecmp", "ecmp:seed=1", "spray"):
+        words = ("collective", "all_to_all", "--size", "1MiB", "--topo", "fat_tree:k=4", "--routing", routing)
+        document = json.loads(out(capsys, *words, "--network", "cut_through:size=4KiB", "--json"))
+        assert document["routing"] == routing
+        times[routing] = document["time_ps"]
+    assert times["ecmp"] != times["ecmp:seed=1"]
+    assert times["spray"] < min(times["ecmp"], times["ecmp:seed=1"])
+
+
+def test_topo_lists_policies_and_prints_all_routes(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = out(capsys, "topo")
+    for name in ("adaptive", "ecmp", "shortest", "spray", "static", "table", "valiant"):
+        assert f"\n{name}: " in listed
+    words = ("topo", "fat_tree:k=4", "--routing", "spray", "--route", "gpu0", "gpu9")
+    assert out(capsys, *words).count("gpu0 to gpu9, 6 hops") == 4
+    routes = json.loads(out(capsys, *words, "--json"))["routes"]
+    assert len({tuple(route) for route in routes}) == 4
+
+
+def test_run_under_a_policy(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("run", "llama3_8b_tp8_dp8", "--topo", "fat_tree:k=8", "--network", "analytic", "--json")
+    plain, sprayed = (json.loads(out(capsys, *words, "--routing", routing)) for routing in ("static", "spray"))
+    assert sprayed["makespan_ns"] == plain["makespan_ns"]  # no route is narrower than a host's link
+
+
+@pytest.mark.parametrize(("words", "complaint"), [
+    (("topo", "ring:hosts=4", "--routing", "ecpm"), "ecmp"),
+    (("collective", "all_reduce", "--topo", "ring:hosts=4", "--routing", "spray:pahts=3"), "paths"),
+    (("collective", "all_reduce", "--topo", "ring:hosts=4", "--network", "chunk:credits=none"), "credits"),
+    (("collective", "all_reduce", "--topo", "ring:hosts=4", "--routing", "ecmp", "--profile", "astra"), "no effect"),
+    (("run", "llama3_8b_tp8_dp8", "--routing", "ecmp", "--profile", "astra"), "no effect"),
+])  # fmt: skip
+def test_bad_words_are_refused(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], complaint: str) -> None:
+    assert main(list(words)) == 2
+    assert complaint in capsys.readouterr().err
