@@ -76,7 +76,7 @@ def time_collective(
     if topology.hosts < ranks:
         raise TopologyError(f"{topology.spec} has {topology.hosts} hosts for {ranks} ranks")
     level = build_network(network, topology)
-    placer = Placer(topology, range(ranks))
+    placer = Placer(topology, range(ranks), getattr(level, "stores", 0.0))
     transfers, algorithm, owner = 0, "", {}
     for members in groups or (tuple(range(ranks)),):
         moved, algorithm = placer.collective(CollectiveCall(("alone", 0), operation, size, members, root), options)

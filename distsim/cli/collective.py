@@ -5,9 +5,14 @@
   distsim collective all_to_all --size 1MiB --ranks 32 --topo torus:dims=8x4 --algorithm direct4
   distsim collective all_gather --size 1MiB --ranks 16 --topo nd:dims=ring4+switch4 --algorithm hierarchical
   distsim collective all_reduce --size 64MiB --ranks 64 --topo rail_optimized --group groups.json
+  distsim collective all_to_all --size 16MiB --ranks 128 --topo fat_tree:k=8 --routing ecmp:seed=3 --network chunk:size=64KiB
+  distsim collective all_reduce -b 1KiB -e 8GiB -f 2 --ranks 16 --topo rail_optimized --plot busbw.svg
+  distsim collective all_reduce --ranks 8 --topo switch --compare measured.txt
+  distsim collective all_reduce --size 1GiB --topo rail_optimized:nodes=2,device=h100 --collectives nccl --network fluid
 
 --size is the input of each rank (for all_gather its shard). --group names a JSON file: a list of ranks in ring order, or
 {"id": [ranks], ...}, whose groups then run at once. algbw and busbw count bytes as nccl-tests does, in GB/s of 1e9 bytes.
+-b, -e, -f sweep sizes of the whole buffer and print nccl-tests' table; --compare holds it against nccl-tests' own output.
 --profile astra gives ASTRA-sim's exact cycles (--network chunk: its congestion-aware backend, analytic: the unaware one).
 """
 
@@ -18,6 +23,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from distsim.cli.sizes import add_sizes, sweep, wanted
 from distsim.errors import ConfigError
 from distsim.units import format_bandwidth, format_size, format_time, parse_size, parse_time
 
@@ -30,12 +36,17 @@ def prepare(parser: argparse.ArgumentParser) -> None:
         metavar="OP",
         help="all_reduce, all_gather, reduce_scatter, all_to_all, broadcast, reduce, gather, scatter, barrier",
     )
-    add("--size", default="64MiB", help="input of each rank (default: 64MiB)")
+    add("--size", help="input of each rank (default: 64MiB)")
     add("--ranks", type=int, help="number of ranks (default: the topology's hosts)")
     add("--topo", default="fat_tree", help="topology, as for distsim run (default: fat_tree)")
     add("--algorithm", default="", help="ring, direct, direct<window>, halving_doubling, recursive_doubling, binary_tree, "
         "double_binary_tree, hierarchical (default: by operation; hierarchical where all levels are spanned)")  # fmt: skip
+    add("--collectives", choices=("native", "nccl"), default="native", help="distsim's own algorithms, or as NCCL runs them")
+    add("--nccl-algo", help="nccl: only this algorithm: ring, tree, nvls, nvls_tree, pat (as NCCL_ALGO does)")
+    add("--nccl-proto", help="nccl: only this protocol: ll, ll128, simple (as NCCL_PROTO does)")
+    add("--calibration", metavar="FILE", help="nccl: calibration file, see distsim calibrate nccl")
     add("--network", help="cut_through (default), chunk, analytic, ideal; profile astra: analytic (default), chunk")
+    add("--routing", default="static", help="static (default), shortest, ecmp, spray, adaptive, valiant, table: NAME:key=value")
     add("--splits", type=int, default=1, help="chunks, pipelined through the algorithm (default: 1)")
     add("--optimization", choices=("local_bw_aware", "baseline"), default="local_bw_aware", help="all_reduce over dimensions")
     add("--per-dim", default="", help="hierarchical: algorithm of each dimension, joined by +")
@@ -48,26 +59,41 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("--scheduling", choices=("LIFO", "FIFO"), default="LIFO", help="profile astra: scheduling-policy")
     add("--queues-per-dim", type=int, default=1, help="profile astra: num-queues-per-dim")
     add("--json", action="store_true", help="print one JSON document")
+    add_sizes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Time it and print."""
+    from distsim.topology.routed import routed
     from distsim.topology.spec import build
 
     args.network = args.network or ("analytic" if args.profile == "astra" else "cut_through")
-    size = parse_size(args.size)
+    if args.size is not None and args.operation == "barrier":
+        raise ConfigError("has no effect on a barrier, which moves no data", where="--size", fix="Leave it out.")
+    size = 0 if args.operation == "barrier" else parse_size(args.size or "64MiB")
     groups = read_groups(args.group) if args.group else ()
     if args.splits < 1:
         raise ConfigError(f"--splits {args.splits}", expected="at least 1")
     if args.ranks is not None and args.ranks < 1:
         raise ConfigError(f"--ranks {args.ranks}", expected="at least 2")
     topology = build(args.topo, args.ranks or (1 + max(max(g) for g in groups) if groups else None))
+    if args.profile == "astra" and args.routing != "static":
+        raise ConfigError("--routing has no effect on --profile astra, which has routes of its own", fix="Leave it out.")
+    if args.profile == "astra" and args.collectives != "native":
+        raise ConfigError("--collectives nccl has no effect on --profile astra", fix="Leave it out.")
+    topology = routed(args.routing, topology)
     ranks = args.ranks or topology.hosts
     if args.profile == "astra" and ranks != topology.hosts:
         raise ConfigError(
             f"{topology.spec} has {topology.hosts} hosts for {ranks} ranks", expected="as many hosts as ranks, as in ASTRA-sim"
         )
-    timing = _astra(args, size, topology, groups) if args.profile == "astra" else _native(args, size, ranks, topology, groups)
+
+    def time_one(size: int) -> Any:
+        return _astra(args, size, topology, groups) if args.profile == "astra" else _native(args, size, ranks, topology, groups)
+
+    if wanted(args):
+        return sweep(args, len(groups[0]) if groups else ranks, time_one)
+    timing = time_one(size)
     if args.json:
         print(json.dumps(document(timing, args)))
         return 0
@@ -76,9 +102,10 @@ def run(args: argparse.Namespace) -> int:
         + (f" ({len(groups)} groups at once)" if len(groups) > 1 else "")
         + f": {format_time(timing.time_ps)}, algbw {format_bandwidth(timing.algbw)}, busbw {format_bandwidth(timing.busbw)}"
     )
+    chunks = "" if timing.algorithm.startswith("nccl ") else f"{args.splits} chunk{'s' if args.splits > 1 else ''}, "
     print(
-        f"  {timing.algorithm}, {args.splits} chunk{'s' if args.splits > 1 else ''}, {timing.transfers:,} transfers; "
-        f"{args.network} network"
+        f"  {timing.algorithm}, {chunks}{timing.transfers:,} transfers; "
+        f"{args.network} network" + (f", routing {args.routing}" if args.routing != "static" else "")
     )
     print(f"  {topology.spec}")
     for line in topology.inferred:
@@ -106,7 +133,8 @@ def document(timing: Any, args: argparse.Namespace) -> dict[str, Any]:
 
     return {
         "operation": timing.operation, "bytes": timing.bytes, "ranks": timing.group_size, "algorithm": timing.algorithm,
-        "network": args.network, "profile": args.profile, "splits": args.splits, "topology": timing.topology.spec,
+        "network": args.network, "routing": args.routing,
+        "profile": args.profile, "splits": args.splits, "topology": timing.topology.spec,
         "inferred": list(timing.topology.inferred), "time_ns": ns(timing.time_ps), "time_ps": timing.time_ps,
         "per_rank_ns": {str(rank): ns(end) for rank, end in sorted(timing.finish_ps.items())},
         "transfers": timing.transfers, "algbw": timing.algbw / 1e9, "busbw": timing.busbw / 1e9, **timing.detail,
@@ -114,13 +142,16 @@ def document(timing: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _native(args: argparse.Namespace, size: int, ranks: int, topology: Any, groups: tuple[tuple[int, ...], ...]) -> Any:
+    from distsim.engine.nccl import NcclOptions
     from distsim.engine.placement import CollectiveOptions
     from distsim.microbench import time_collective
 
+    native = {"--algorithm": bool(args.algorithm), "--splits": args.splits > 1, "--per-dim": bool(args.per_dim)}
+    nccl = NcclOptions.parse(args.collectives, args.nccl_algo, args.nccl_proto, args.calibration, native=native)
     options = CollectiveOptions.parse(
         args.algorithm, chunks=args.splits, optimization=args.optimization,
         per_dim=tuple(filter(None, args.per_dim.split("+"))),
-        endpoint_ps=parse_time(args.endpoint_delay or 0),
+        endpoint_ps=parse_time(args.endpoint_delay or 0), nccl=nccl,
     )  # fmt: skip
     return time_collective(
         args.operation, size, ranks, topology, network=args.network, options=options, groups=groups, root=args.root

@@ -61,8 +61,8 @@ class Schedule:
     on rows that one of their two ends takes part in. Transfers of one sender on one link leave in row order when they are
     ready at once. What arrives before the receiver has reached that step waits in a receive buffer there.
 
-    A row with ``src == dst`` and zero bytes is a *join*: nothing moves; it is delivered, without delay, at the instant its
-    last dependency is. It stands for "this member has finished a phase" where otherwise every transfer of the next phase
+    A row with ``src == dst`` and zero bytes is a *join*: nothing moves; it is delivered at the instant its last dependency is
+    (later only by ``delay``). It stands for "this member has finished a phase" where otherwise every transfer of the next phase
     would have to list every arrival of the last one (n^3 dependencies in a direct all_reduce).
 
     Payload, for the checker: transfer t moves the blocks ``payload(t)``; a block is an int ``piece * size + owner`` whose
@@ -76,6 +76,8 @@ class Schedule:
         reduce: the receiver adds what arrives to what it has, instead of storing it.
         payload: row -> blocks.
         pieces: how many pieces the buffer is cut into: the chunks, or a multiple where an algorithm cuts chunks further.
+        delay: ps from the arrival of a row's last byte to its delivery, by what the algorithm does there; None: nothing.
+        in_network: switches add and copy: ``bytes`` are what links carry, which may be fewer than those of the payload.
     """
 
     size: int
@@ -87,6 +89,8 @@ class Schedule:
     reduce: NDArray[np.bool_]
     payload: Callable[[int], list[int]]
     pieces: int = 1
+    delay: NDArray[np.int64] | None = None
+    in_network: bool = False
 
     def __len__(self) -> int:
         return len(self.src)

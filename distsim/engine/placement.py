@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from distsim.network.model import Transfers
 from distsim.network.pattern import Pattern
 from distsim.network.transfers import single
 from distsim.topology.graph import Topology
+
+if TYPE_CHECKING:
+    from distsim.engine.nccl import NcclOptions, NcclPlacer
 
 #: algorithm of each operation where nothing is asked for: bandwidth-optimal rings for the reductions, direct exchange for
 #: all_to_all, trees for the rooted ones (what NCCL and MPI libraries do for large messages)
@@ -43,6 +47,7 @@ class CollectiveOptions:
         per_dim: hierarchical: algorithm of each dimension.
         optimization: hierarchical: local_bw_aware | baseline.
         endpoint_ps: added to every delivery.
+        nccl: as NCCL runs them, where it has the operation; None: all by distsim's own algorithms.
     """
 
     algorithms: dict[str, str] = field(default_factory=dict)
@@ -51,6 +56,7 @@ class CollectiveOptions:
     per_dim: tuple[str, ...] = ()
     optimization: str = "local_bw_aware"
     endpoint_ps: int = 0
+    nccl: NcclOptions | None = None
 
     @classmethod
     def parse(cls, text: str, **rest: object) -> CollectiveOptions:
@@ -71,10 +77,15 @@ class CollectiveOptions:
 
 
 class Placer:
-    """Makes transfers for a topology and a placement of devices on hosts."""
+    """Makes transfers for a topology and a placement of devices on hosts.
 
-    def __init__(self, topology: Topology, hosts: Sequence[int]) -> None:
+    ``stores``: bytes that the network level stores before it forwards them, see ``network.model``.
+    """
+
+    def __init__(self, topology: Topology, hosts: Sequence[int], stores: float = 0.0) -> None:
         self._topology = topology
+        self._stores = stores
+        self._nccl: NcclPlacer | None = None
         self._hosts = np.asarray(hosts, dtype=np.int32)
         self._patterns: dict[tuple[str, Collective, int], Pattern] = {}
         self._transfers: dict[tuple[str, Collective, int, tuple[int, ...]], Transfers] = {}
@@ -85,6 +96,14 @@ class Placer:
         """Transfers of a collective and the algorithm's name. Raises CollectiveError, ConfigError, UnknownNameError."""
         if call.operation not in DEFAULTS:
             raise UnknownNameError("collective operation", call.operation, DEFAULTS)
+        if options.nccl is not None:
+            self._refuse_part(call)
+            if self._nccl is None:
+                from distsim.engine.nccl import NcclPlacer
+
+                self._nccl = NcclPlacer(self._topology, self._stores)
+            if self._nccl.serves(call.operation):
+                return self._nccl.collective(call, self._hosts[np.array(call.members)], options.nccl, options.endpoint_ps)
         algorithm = options.algorithms.get(call.operation) or self._usual(call)
         dims, per_dim = self._dims(call, options, algorithm)
         wanted = Collective(
@@ -126,12 +145,7 @@ class Placer:
     ) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """Dimensions of a hierarchical collective: those of the topology."""
         sizes = tuple(d.size for d in self._topology.dimensions) or self._topology.levels
-        every = (1 << max(1, len(sizes))) - 1
-        if call.dims & every != every:
-            raise CollectiveError(
-                f"{call.operation} over some dimensions only (involved_dim) needs a communicator of those ranks",
-                fix="Give the node a group (pg_name), or run with --profile astra.",
-            )
+        self._refuse_part(call)
         if algorithm != "hierarchical":
             return (), ()
         if not sizes or math.prod(sizes) != len(call.members):
@@ -143,12 +157,22 @@ class Placer:
         kinds = [d.kind for d in self._topology.dimensions] or ["switch"] * len(sizes)
         return sizes, options.per_dim or tuple("direct" if kind == "fully_connected" else "ring" for kind in kinds)
 
+    def _refuse_part(self, call: CollectiveCall) -> None:
+        """CollectiveError where a call is meant for some dimensions of its group only."""
+        sizes = tuple(d.size for d in self._topology.dimensions) or self._topology.levels
+        every = (1 << max(1, len(sizes))) - 1
+        if call.dims & every != every:
+            raise CollectiveError(
+                f"{call.operation} over some dimensions only (involved_dim) needs a communicator of those ranks",
+                fix="Give the node a group (pg_name), or run with --profile astra.",
+            )
+
 
 def pattern_of(plan: Schedule, endpoint_ps: int = 0) -> Pattern:
     """A schedule as networks see it. Every delivery takes ``endpoint_ps`` more, joins excepted."""
-    delay = np.zeros(len(plan), dtype=np.int64)
+    delay = np.zeros(len(plan), dtype=np.int64) if plan.delay is None else plan.delay.copy()
     if endpoint_ps:
-        delay[(plan.src != plan.dst) | (plan.bytes != 0)] = endpoint_ps
+        delay[(plan.src != plan.dst) | (plan.bytes != 0)] += endpoint_ps
     return Pattern.of(plan.src, plan.dst, plan.bytes, plan.dep_ptr, plan.dep, delay)
 
 
