@@ -14,7 +14,7 @@ from distsim.engine.placement import CollectiveOptions, Placer
 from distsim.engine.task import CollectiveCall, MessageCall
 from distsim.errors import CollectiveError, TraceError
 from distsim.kernel.clock import Clock
-from distsim.network.model import NetworkModel
+from distsim.network.model import NetworkModel, Transfers
 from distsim.record import Recorder
 
 
@@ -114,6 +114,10 @@ class Communication:
             self._soon([task])
         else:
             self._receiver[sender] = task
+
+    def carry(self, transfers: Transfers, done: Callable[[], None]) -> None:
+        """Move transfers that no task has asked for, from now on; ``done`` is called at their last delivery."""
+        self._running[self._network.start(transfers, self._clock.now)] = (done, ())
 
     def blame(self) -> list[str]:
         """Who waits for whom, one sentence each."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.engine.communication import Communication
+from distsim.engine.speed import Speed
 from distsim.engine.stream import Stream
 from distsim.engine.task import Kind, Tasks
 from distsim.errors import DeadlockError
@@ -30,8 +31,12 @@ class Executor:
     States of a task: waiting (for dependencies) -> ready (for its stream) -> running -> done; recorded when done.
     """
 
-    def __init__(self, clock: Clock, communication: Communication, recorder: Recorder) -> None:
+    def __init__(
+        self, clock: Clock, communication: Communication, recorder: Recorder, speeds: Mapping[int, Speed] | None = None
+    ) -> None:
+        """speeds: of the devices that do not compute at full speed all the time."""
         self.clock = clock
+        self._speeds = speeds or {}
         self.recorder = recorder
         self.unfinished = 0
         self._communication = communication
@@ -84,8 +89,9 @@ class Executor:
         before, after = _totals(tasks)
         self._before.frombytes(before.tobytes())
         self._after.frombytes(after.tobytes())
-        self._run_end.frombytes((_runs(tasks, degree, counts, merge=on_done is None) + first).tobytes())
-        loose = (tasks.kind == Kind.TIMED) & (tasks.duration > 0) & (counts == 0) & (on_done is None)
+        steady = self._steady(tasks.stream)
+        self._run_end.frombytes((_runs(tasks, degree, counts, steady, merge=on_done is None) + first).tobytes())
+        loose = (tasks.kind == Kind.TIMED) & (tasks.duration > 0) & (counts == 0) & (on_done is None) & steady
         self._loose.extend(loose.astype(np.uint8).tobytes())
         for row in np.flatnonzero(tasks.call >= 0).tolist():
             self._calls[first + row] = tasks.calls[tasks.call[row]]
@@ -98,6 +104,12 @@ class Executor:
         for row in np.flatnonzero(degree == 0).tolist():
             self._release(first + row, -1)
         return first
+
+    def _steady(self, streams: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which rows are on devices of one speed; the others run task by task."""
+        if not self._speeds:
+            return np.ones(len(streams), dtype=np.bool_)
+        return np.array([stream.device not in self._speeds for stream in self._streams] + [True], dtype=np.bool_)[streams]
 
     def _line_up(self, streams: Any, first: int) -> None:
         """Queue the tasks of in-order streams in the order of their submission."""
@@ -125,6 +137,19 @@ class Executor:
                 where=f"at {self.clock.now} ps",
                 fix="" if len(who) <= 4 else f"{len(who) - 4} more are stuck in the same way.",
             )
+
+    def stop(self) -> None:
+        """Record what is running as if it ended now: the run breaks off."""
+        now = self.clock.now
+        for stream in self._streams:
+            if stream.first < 0 or self._kind[stream.first] != _TIMED:
+                continue
+            shift = self._before[stream.first] - stream.start
+            current = min(bisect_right(self._after, now + shift, stream.first, stream.last + 1), stream.last)
+            if current > stream.first:
+                self.recorder.ran(stream.first, current - 1, stream.start, self._after[current - 1] - shift)
+                self.unfinished -= current - stream.first
+            self.recorder.ran(current, current, self._before[current] - shift, now)
 
     # --- releasing and starting -----------------------------------------------------------------------------------------
 
@@ -159,7 +184,10 @@ class Executor:
         again, self._chosen = self._chosen == self.clock.env.now, self.clock.env.now
         for stream in dirty:
             if stream.first < 0:
-                if stream.ready and (stream.order is None or stream.order[0] == stream.ready[0]):
+                if (
+                    stream.ready and (stream.order is None or stream.order[0] == stream.ready[0])
+                    and not (self._speeds and self._away(stream))
+                ):  # fmt: skip
                     self._start(stream)
             elif stream.order is None and stream.ready and stream.ready[0] < stream.last and stream.first < stream.last:
                 self._cut(stream, again)
@@ -198,9 +226,19 @@ class Executor:
         else:
             self._communication.send(task, self._calls[task])
 
+    def _away(self, stream: Stream) -> bool:
+        """Whether the stream's device is lost; if so, the stream chooses again when another takes over."""
+        speed, now = self._speeds.get(stream.device), self.clock.now
+        back = now if speed is None else speed.back(now)
+        if back > now:
+            self.clock.call_at(back, lambda _: self._touch(stream))
+        return back > now
+
     def _schedule(self, stream: Stream) -> None:
         """(Re)schedule the end of the stream's run."""
         end = stream.start + self._after[stream.last] - self._before[stream.first]
+        if self._speeds and stream.device in self._speeds:
+            end = self._speeds[stream.device].end(stream.start, end - stream.start)
         stream.call = self.clock.call_at(end, self._ran, stream)
 
     def _cut(self, stream: Stream, again: bool) -> None:
@@ -276,9 +314,10 @@ def _totals(tasks: Tasks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return after - tasks.duration, after
 
 
-def _runs(tasks: Tasks, degree: Any, children: Any, *, merge: bool) -> Any:
+def _runs(tasks: Tasks, degree: Any, children: Any, steady: Any, *, merge: bool) -> Any:
     """Last row of the run that starts at each row: rows i, i+1 are of one run when i+1 waits for i alone, i releases i+1
-    alone, and both are timed tasks of one stream. Batches that are told of every end (merge False) have no runs."""
+    alone, and both are timed tasks of one stream on a steady device. Batches that are told of every end
+    (merge False) have no runs."""
     n = len(tasks)
     if n == 0 or not merge:
         return np.arange(n, dtype=np.int64)
@@ -287,7 +326,7 @@ def _runs(tasks: Tasks, degree: Any, children: Any, *, merge: bool) -> Any:
         one = degree[1:] == 1
         previous = np.full(n - 1, -1, dtype=np.int64)
         previous[one] = tasks.dep[tasks.dep_ptr[1:-1][one]]
-        timed = (tasks.kind == Kind.TIMED) & (tasks.duration > 0)  # one of no duration takes a turn of its own
+        timed = (tasks.kind == Kind.TIMED) & (tasks.duration > 0) & steady  # one of no duration takes a turn of its own
         joined[:-1] = (
             one & (previous == np.arange(n - 1)) & (children[:-1] == 1) & timed[1:] & timed[:-1]
             & (tasks.stream[1:] == tasks.stream[:-1])

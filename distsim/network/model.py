@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distsim.network.pattern import Pattern
 
 NEVER = 1 << 62  #: no further event; every time is below
+NO_LANE = -1  #: lane of a row that crosses no link, such as the one that joins the parts of a transfer
 LONGEST = 1 << 60  #: ps: no single delay, latency or serialisation reaches this (13 days)
 
 
@@ -38,7 +39,8 @@ class Transfers:
     delay: NDArray[np.int64]  #: ps between arrival of the last byte and delivery (reduction, endpoint overhead)
     pattern: Pattern | None = None  #: the rows, between members
     members: NDArray[np.int32] | None = None  #: with a pattern: host of each member
-    #: which of the routes between its hosts each row takes, where the topology's routing offers several (default: route 0)
+    #: which of the routes between its hosts each row takes, where the topology's routing offers several (default: route 0);
+    #: NO_LANE: the row crosses no link
     lane: NDArray[np.int32] | None = None
     #: ps that the whole DAG takes on idle links, where a closed form knows better than its rows; level ``analytic`` believes it
     alone: int | None = None
@@ -90,3 +92,18 @@ class NetworkModel(Protocol):
     def usage(self) -> LinkUsage:
         """Bytes and busy time of every link so far."""
         ...
+
+    # A level may offer, for timed events of links (docs/events.md):
+    #
+    #   def change(self, topology: Topology) -> None
+    #       From where the clock stands, links have the bandwidths and latencies of ``topology``, and routes are those of its
+    #       router; nodes and link ids are the same. Bandwidth 0 is a link that is down: what is on it, or has to cross it,
+    #       is stuck (and may have to be sent again) until a change that routes around it or brings it back. Every group
+    #       under way still delivers every row once. Raises PartitionError where something under way has no route left.
+    #   retransmitted: int
+    #       Bytes that were lost on dead links and set out a second time.
+    #
+    # A level that does not forward with the first byte says so:
+    #
+    #   stores: float
+    #       Bytes that a link keeps at most before the next one sends them on: inf where it stores whole transfers.

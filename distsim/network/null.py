@@ -39,6 +39,9 @@ class NullNetwork:
         """See NetworkModel."""
         return self._inner.run_until(limit)
 
+    def change(self, _topology: Topology) -> None:
+        """See NetworkModel: an infinite network does not notice."""
+
     def usage(self) -> LinkUsage:
         """See NetworkModel: no link is ever used."""
         return self._inner.usage()
