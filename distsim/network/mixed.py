@@ -1,0 +1,222 @@
+"""Several levels in one network, by link domain: NVLink closed-form, the fabric max-min or in queues.
+
+``--network nvlink=analytic+*=fluid``. Where all levels but one know no contention, that one runs the whole network and its
+links of the other domains limit a transfer without being shared: as fast as the one level. Otherwise every transfer is cut
+where its route passes from the links of one level to those of another, and each level carries its stretches, one after the
+other, as messages of its own: exact at each level, stored whole in between, and some 30 us of CPU a stretch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import inspect
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsim.errors import ConfigError, UnknownNameError
+from distsim.network.model import NEVER, NO_LANE, Finished, LinkUsage, NetworkModel, Transfers
+from distsim.network.pieces import Pieces
+from distsim.network.spec import Level, level_of
+from distsim.network.transfers import refuse_bad, single, too_long
+from distsim.topology.graph import Paths, Topology
+from distsim.topology.lanes import choices_of
+
+MOST = 8  #: stretches of a route
+EVERY = "*"  #: all domains that are not named
+_FREE = "analytic"  #: the level on which links are not shared
+
+
+def mixed(spec: str, topology: Topology, *, where: str = "--network") -> NetworkModel:
+    """The network of ``domain=level+domain=level``. Raises ConfigError, UnknownNameError."""
+    named: dict[str, str] = {}
+    for part in re.split(r"\+(?=[^+:,=]+=)", spec):
+        domain, _, level = (word.strip() for word in part.partition("="))
+        if not level:
+            raise ConfigError(f"{part.strip()!r} names no level", where=where, expected="DOMAIN=LEVEL+DOMAIN=LEVEL")
+        if domain in named:
+            raise ConfigError(f"domain {domain!r} is named twice", where=where)
+        if domain != EVERY and domain not in topology.domains:
+            raise UnknownNameError("link domain", domain, topology.domains, where=where)
+        named[domain] = level
+    missing = [domain for domain in topology.domains if domain not in named]
+    if missing and EVERY not in named:
+        raise ConfigError(
+            f"no level for the links of {', '.join(missing)}", where=where, fix=f"Add +{EVERY}=LEVEL for all others."
+        )
+    texts = [named.get(domain, named.get(EVERY, "")) for domain in topology.domains]
+    distinct = list(dict.fromkeys(texts))
+    levels = [level_of(text, where=where) for text in distinct]
+    level_at = np.array([distinct.index(text) for text in texts], dtype=np.int64)[topology.link_domain]
+    if len(levels) == 1:
+        return levels[0](topology)
+    shared = [number for number, level in enumerate(levels) if level.name != _FREE]
+    if len(shared) == 1 and "uncontended" in inspect.signature(levels[shared[0]].make).parameters:
+        return levels[shared[0]](topology, uncontended=level_at != shared[0])
+    return Mixed(topology, levels, level_at)
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Group:
+    """A group under way."""
+
+    transfers: Transfers
+    waits: list[int]  #: per row: dependencies that have not been delivered
+    after: list[list[int]]  #: per row: rows that depend on it
+    left: int  #: rows that have not been delivered, and 1 for its start
+    host_end: dict[int, int] = dataclasses.field(default_factory=dict)
+
+
+class Mixed:
+    """Levels by link domain, coordinated stretch by stretch. States of a row: waiting, on stretch 0, 1 ..., delay, delivered.
+
+    Args:
+        topology: hosts and links; its routing may divide transfers, but not let them choose a route as they go.
+        levels: what makes each level's network.
+        level_at: index of the level that carries each link.
+    """
+
+    def __init__(self, topology: Topology, levels: Sequence[Level], level_at: NDArray[np.int64]) -> None:
+        if choices_of(topology) > 1:
+            raise ConfigError("adaptive routing cannot see across levels", fix="Take one level, or analytic and one other.")
+        self._topology = topology
+        self._pieces = Pieces(topology)
+        self._stretches = _Stretches(topology, level_at)
+        cut = dataclasses.replace(topology, router=self._stretches)
+        self._levels = [level(cut) for level in levels]
+        self._owner: list[dict[int, tuple[int, int, int]]] = [{} for _ in levels]  # message -> (group, row, stretch)
+        self._live: dict[int, _Group] = {}
+        self._heap: list[tuple[int, int, int]] = []  # (ps, group, row): deliveries; row -1 starts the group
+        self.now = 0  #: where the last run stopped
+        self._started = 0
+
+    def start(self, transfers: Transfers, at: int) -> int:
+        """See NetworkModel. Raises ConfigError on columns that are no DAG of transfers of this topology, or a past ``at``;
+        TopologyError where there is no route."""
+        if not self.now <= at < NEVER:
+            raise ConfigError(f"a group cannot start at {at} ps", expected=f"{self.now} ps (now) or later")
+        refuse_bad(transfers, self._topology)
+        cut = self._pieces(transfers)
+        rows = len(cut.src)
+        after: list[list[int]] = [[] for _ in range(rows)]
+        ptr, dep = cut.dep_ptr.tolist(), cut.dep.tolist()
+        for row in range(rows):
+            for before in dep[ptr[row] : ptr[row + 1]]:
+                after[before].append(row)
+        degree = np.diff(cut.dep_ptr).tolist()
+        group = self._started
+        self._live[group] = _Group(cut, degree, after, rows + 1)
+        heapq.heappush(self._heap, (at, group, -1))
+        self._started += 1
+        return group
+
+    def next_event(self) -> int:
+        """See NetworkModel."""
+        return min([self._heap[0][0] if self._heap else NEVER, *(level.next_event() for level in self._levels)])
+
+    def run_until(self, limit: int) -> list[Finished]:
+        """See NetworkModel. Raises ConfigError when a time leaves the clock's range (2^62 ps)."""
+        finished: list[Finished] = []
+        while (at := self.next_event()) <= limit and at < NEVER:
+            for number, level in enumerate(self._levels):
+                if level.next_event() <= at:
+                    for done in level.run_until(at):
+                        self._arrived(*self._owner[number].pop(done.group), done.at)
+            while self._heap and self._heap[0][0] <= at:
+                _, group, row = heapq.heappop(self._heap)
+                self._delivered(group, row, at)
+                if not self._live[group].left:
+                    finished.append(Finished(group, at, self._live.pop(group).host_end))
+                    limit = at
+        self.now = limit if finished else max(self.now, limit)
+        return sorted(finished, key=lambda done: done.group)
+
+    def usage(self) -> LinkUsage:
+        """See NetworkModel; every level counts its stretches by its own rules."""
+        used = [level.usage() for level in self._levels]
+        return LinkUsage(np.sum([one.bytes for one in used], axis=0), np.sum([one.busy for one in used], axis=0))
+
+    def _delivered(self, group: int, row: int, at: int) -> None:
+        """A row has been delivered, or (row -1) the group starts: set out with what waited for it."""
+        live = self._live[group]
+        live.left -= 1
+        if row < 0:
+            freed = [row for row, waits in enumerate(live.waits) if not waits]
+        else:
+            live.host_end[int(live.transfers.src[row])] = live.host_end[int(live.transfers.dst[row])] = at
+            freed = []
+            for after in live.after[row]:
+                live.waits[after] -= 1
+                if not live.waits[after]:
+                    freed.append(after)
+        for ready in freed:
+            self._set_out(group, ready, 0, at)
+
+    def _set_out(self, group: int, row: int, stretch: int, at: int) -> None:
+        """A row begins a stretch, or has none left: it will be delivered after its delay."""
+        moved = self._live[group].transfers
+        src, dst = int(moved.src[row]), int(moved.dst[row])
+        lane = 0 if moved.lane is None else int(moved.lane[row])
+        route = () if src == dst or lane == NO_LANE else self._stretches.levels(src, dst, lane)
+        if stretch == len(route):
+            end = at + int(moved.delay[row])
+            if end >= NEVER:
+                raise too_long()
+            heapq.heappush(self._heap, (end, group, row))
+            return
+        one = np.array([lane * MOST + stretch], dtype=np.int32)
+        message = dataclasses.replace(single(src, dst, int(moved.bytes[row])), lane=one)
+        number = route[stretch]
+        self._owner[number][self._levels[number].start(message, at)] = (group, row, stretch)
+
+    def _arrived(self, group: int, row: int, stretch: int, at: int) -> None:
+        self._set_out(group, row, stretch + 1, at)
+
+
+class _Stretches:
+    """Router of the levels: lane ``l * MOST + s`` is stretch s of the topology's lane l."""
+
+    part = 1
+    chooses = False
+
+    def __init__(self, topology: Topology, level_at: NDArray[np.int64]) -> None:
+        self.ways = topology.ways * MOST
+        self._topology = topology
+        self._level_at = level_at
+        self._known: dict[tuple[int, int, int], tuple[int, ...]] = {}
+
+    def levels(self, src: int, dst: int, lane: int) -> tuple[int, ...]:
+        """The level of every stretch of a route. Raises TopologyError where there is no route, ConfigError beyond MOST."""
+        key = (src, dst, lane)
+        found = self._known.get(key)
+        if found is None:
+            _, links = self._topology.paths(*(np.array([number], dtype=np.int32) for number in key))
+            level = self._level_at[links]
+            found = self._known[key] = tuple(level[np.flatnonzero(np.diff(level, prepend=-1))].tolist())
+            if len(found) > MOST:
+                raise ConfigError(f"a route passes between levels {len(found) - 1} times", expected=f"at most {MOST - 1}")
+        return found
+
+    def lanes(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> NDArray[np.int64]:
+        """See LaneRouter: every row says its lane, so that nothing is divided once more."""
+        return np.ones(len(src), np.int64)
+
+    def __call__(self, src: NDArray[np.int32], dst: NDArray[np.int32], lane: NDArray[np.int32] | None = None) -> Paths:
+        """See LaneRouter."""
+        chosen = np.zeros(len(src), np.int32) if lane is None else lane
+        offsets, links = self._topology.paths(src, dst, chosen // MOST)
+        pair = np.repeat(np.arange(len(src)), np.diff(offsets))
+        level = self._level_at[links]
+        turns = np.diff(level, prepend=-1) != 0
+        turns[offsets[:-1][np.diff(offsets) > 0]] = True
+        stretch = np.cumsum(turns)
+        first = np.zeros(len(src), np.int64)
+        some = np.diff(offsets) > 0
+        first[some] = stretch[offsets[:-1][some]]
+        kept = stretch - first[pair] == chosen[pair] % MOST
+        ends = np.zeros(len(src) + 1, np.int64)
+        np.cumsum(np.bincount(pair[kept], minlength=len(src)), out=ends[1:])
+        return ends, links[kept]
