@@ -17,15 +17,21 @@ from distsim import registry
 from distsim.cost.recorded import timed_rows
 from distsim.engine.communication import Communication
 from distsim.engine.executor import Executor
+from distsim.engine.nccl import NcclOptions
 from distsim.engine.placement import CollectiveOptions, Placer
-from distsim.errors import CollectiveError, ConfigError, DeadlockError, TopologyError, TraceError, UnknownNameError
+from distsim.errors import CollectiveError, ConfigError, DeadlockError, FaultError, TopologyError, TraceError, UnknownNameError
+from distsim.events.conduct import Conductor
+from distsim.events.cost import with_cost
+from distsim.events.model import Events, read_events
 from distsim.kernel.clock import Clock
 from distsim.network.spec import build_network
+from distsim.profiles.loggops.params import is_loggops
 from distsim.provenance import provenance
 from distsim.record import Recorder
 from distsim.result import LinkTable, Result
 from distsim.topology.graph import Topology
-from distsim.topology.spec import build
+from distsim.topology.routed import routed
+from distsim.topology.spec import build, fixed_hosts
 from distsim.trace.check import check_ranks
 from distsim.trace.defect import refuse
 from distsim.trace.graph import TaskGraph
@@ -44,7 +50,14 @@ class RunSpec(BaseModel):
 
     trace: str = Field(description="file, folder, tar or prefix of the trace")
     topo: str = Field("fat_tree", description="topology: name:key=value,... or a YAML file")
-    network: str = Field("cut_through", description="network level: analytic, cut_through, chunk (store and forward), ideal")
+    network: str = Field("cut_through", description="level: analytic, cut_through, chunk (store and forward), ideal, loggops")
+    routing: str = Field(
+        "static", description="routing policy: static, shortest, ecmp, spray, adaptive, valiant, table:file=FILE (NAME:key=value)"
+    )
+    collectives: Literal["native", "nccl"] = Field("native", description="distsim's own algorithms, or as NCCL runs them")
+    nccl_algo: str | None = Field(None, description="nccl: only this algorithm: ring, tree, nvls, nvls_tree, pat (NCCL_ALGO)")
+    nccl_proto: str | None = Field(None, description="nccl: only this protocol: ll, ll128, simple (NCCL_PROTO)")
+    calibration: str | None = Field(None, description="nccl: calibration file, see distsim calibrate nccl")
     algorithm: str = Field("", description="collective algorithm: NAME, or operation=NAME,operation=NAME")
     splits: int = Field(1, ge=1, description="chunks per collective, pipelined through the algorithm")
     optimization: Literal["local_bw_aware", "baseline"] = Field(
@@ -55,6 +68,8 @@ class RunSpec(BaseModel):
     peak: str | None = Field(None, description="roofline: peak rate of a device, such as 989TFLOPS")
     memory_bandwidth: str | None = Field(None, description="roofline: memory bandwidth of a device, such as 3.35TB/s")
     groups: str | None = Field(None, description="communicator groups, JSON {id: [ranks]}")
+    ranks: int | None = Field(None, ge=1, description="ranks of a SimAI workload, where its header says none or others")
+    events: str | None = Field(None, description="timed events, YAML: links that fail, slow or lost ranks ... (docs/events.md)")
     strict: bool = Field(False, description="refuse traces with repairable defects")
     repair: bool = Field(False, description="drop dangling dependencies")
 
@@ -73,7 +88,7 @@ def simulate(
 
     Raises:
         ConfigError: an unusable option or topology. TraceError, CollectiveError: a faulty trace. DeadlockError: ranks that
-            wait for each other for ever.
+            wait for each other for ever. FaultError: an event ends the run; its ``partial`` is the Result so far.
     """
     if isinstance(trace, RunSpec):
         spec = trace
@@ -83,12 +98,22 @@ def simulate(
             options = {"topo": topology, **options}
         spec = _spec(trace=source, **options)
     say = progress or (lambda fraction, what: None)
+    if is_loggops(spec.network):
+        if isinstance(topology, Topology):
+            raise ConfigError("--network loggops takes no topology: ranks are linked by nothing but their own NICs")
+        from distsim.profiles.loggops.run import simulate_spec
+
+        return simulate_spec(spec, lambda: cost_provider(spec), trace if isinstance(trace, TaskGraph) else None, say)
     if isinstance(trace, TaskGraph):
         graph = trace
+        if spec.ranks not in (None, graph.ranks):
+            raise ConfigError(f"the trace has {graph.ranks} ranks, not {spec.ranks}", fix="Leave ranks out.")
     else:
         say(None, f"reading {spec.trace}")
-        graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair)
+        room = topology.hosts if isinstance(topology, Topology) else fixed_hosts(spec.topo)
+        graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair, spec.ranks, room)
     network = topology if isinstance(topology, Topology) else build(spec.topo, graph.ranks)
+    network = routed(spec.routing, network)
     if network.hosts < graph.ranks:
         raise TopologyError(
             f"{network.spec} has {network.hosts} hosts for {graph.ranks} ranks", fix="Make it larger, or leave its size out."
@@ -139,44 +164,82 @@ def guesses(graph: TaskGraph, spec: RunSpec) -> tuple[str, ...]:
 
 def collective_options(spec: RunSpec) -> CollectiveOptions:
     """How a specification wants its collectives."""
+    native = {"--algorithm": bool(spec.algorithm), "--splits": spec.splits > 1}
     return CollectiveOptions.parse(
-        spec.algorithm, chunks=spec.splits, optimization=spec.optimization, endpoint_ps=parse_time(spec.endpoint_delay or 0)
-    )
+        spec.algorithm, chunks=spec.splits, optimization=spec.optimization, endpoint_ps=parse_time(spec.endpoint_delay or 0),
+        nccl=NcclOptions.parse(spec.collectives, spec.nccl_algo, spec.nccl_proto, spec.calibration, native=native),
+    )  # fmt: skip
 
 
 def replay(
     graph: TaskGraph, topology: Topology, spec: RunSpec, progress: Progress, hosts: Sequence[int] | None = None
 ) -> Result:
-    """Run a trace that has been read on a topology that has been built. ``hosts``: host of each rank (default: in order)."""
+    """Run a trace that has been read on a topology that has been built. ``hosts``: host of each rank (default: in order).
+
+    With timed events it runs several times, to tell what they cost.
+    """
+    events = None if spec.events is None else read_events(spec.events)
+    if events is None or not events.events:
+        return _once(graph, topology, spec, progress, hosts)
+    placed = range(graph.ranks) if hosts is None else hosts
+    Conductor(events, Clock(), topology, build_network(spec.network, topology), placed)  # refuses bad names before any run
+    return with_cost(lambda some, what: _once(graph, topology, spec, progress, hosts, some, what), events)
+
+
+def _once(
+    graph: TaskGraph, topology: Topology, spec: RunSpec, progress: Progress, hosts: Sequence[int] | None,
+    events: Events | None = None, which: str = "",
+) -> Result:  # fmt: skip
+    """One run. ``which`` of several it is, in words. A FaultError that ends it brings the results so far."""
     clock, recorder = Clock(), Recorder()
     network = build_network(spec.network, topology)
-    placer = Placer(topology, range(graph.ranks) if hosts is None else hosts)
-    executor = Executor(clock, Communication(clock, network, placer, collective_options(spec), recorder), recorder)
+    placed = range(graph.ranks) if hosts is None else hosts
+    conductor = Conductor(events, clock, topology, network, placed) if events is not None else None
+    placer = Placer(topology, placed, getattr(network, "stores", 0.0))
+    network = network if conductor is None else conductor.network
+    communication = Communication(clock, network, placer, collective_options(spec), recorder)
+    executor = Executor(clock, communication, recorder, None if conductor is None else conductor.speeds)
     workload = Replay(graph, cost_provider(spec))
-    progress(None, "preparing")
+    said = f"simulating {which}".rstrip()
+    progress(None, f"preparing {which}".rstrip())
+    if conductor is not None:
+        conductor.begin(executor, communication)
     workload.start(executor)
     total = executor.unfinished
 
     def watch(now: int) -> None:
-        progress(1 - executor.unfinished / total if total else 1.0, "simulating")
+        progress(1 - executor.unfinished / total if total else 1.0, said)
+
+    def result(broken: FaultError | None = None) -> Result:
+        if broken is not None:
+            executor.stop()
+        usage = network.usage()
+        recorded = recorder.spans(workload.durations, None if broken is None else clock.now)
+        finish = np.zeros(graph.ranks, dtype=np.int64)
+        filled = np.diff(workload.rank_start) > 0
+        if filled.any():
+            finish[filled] = np.maximum.reduceat(recorded.end, workload.rank_start[:-1][filled])
+        said_in = None if events is None else events.file
+        made = provenance((spec.trace, spec.groups, said_in, spec.calibration), topology, spec.network)
+        makespan, done = int(finish.max(initial=0)), total - executor.unfinished
+        told = {} if conductor is None else conductor.told(makespan, done, total, broken)
+        return Result(
+            makespan=makespan, finish=finish, ranks=graph.ranks, topology=topology,
+            links=LinkTable(usage.bytes, usage.busy), collectives=tuple(recorder.collectives),
+            spec=spec.model_dump() | {"topo": topology.spec},
+            provenance=made if events is None else made | {"seed": events.seed},
+            counts={"nodes": total, "events": clock.events, "collectives": len(recorder.collectives)},
+            warnings=(*told.pop("warnings", ()), *graph.defects, *guesses(graph, spec)),
+            make_spans=lambda: span_table(graph, workload, recorded, executor), events=told,
+        )  # fmt: skip
 
     try:
         clock.run(watch=watch)
         executor.check_finished()
+    except FaultError as error:
+        error.partial = result(error)
+        raise
     except (DeadlockError, CollectiveError, TraceError) as error:
         refuse(check_ranks(graph), True)  # where ranks disagree, this names file, ranks and nodes
         raise type(error)(error.what, where=graph.source, expected=error.expected, near=error.near, fix=error.fix) from None
-    usage = network.usage()
-    recorded = recorder.spans(workload.durations)
-    finish = np.zeros(graph.ranks, dtype=np.int64)
-    filled = np.diff(workload.rank_start) > 0
-    if filled.any():
-        finish[filled] = np.maximum.reduceat(recorded.end, workload.rank_start[:-1][filled])
-    return Result(
-        makespan=int(finish.max(initial=0)), finish=finish, ranks=graph.ranks, topology=topology,
-        links=LinkTable(usage.bytes, usage.busy), collectives=tuple(recorder.collectives),
-        spec=spec.model_dump() | {"topo": topology.spec},
-        provenance=provenance((spec.trace, spec.groups), topology, spec.network),
-        counts={"nodes": total, "events": clock.events, "collectives": len(recorder.collectives)},
-        warnings=(*graph.defects, *guesses(graph, spec)), make_spans=lambda: span_table(graph, workload, recorded, executor),
-    )  # fmt: skip
+    return result()

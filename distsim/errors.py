@@ -8,7 +8,10 @@
     │   └── TopologyError      a topology that is malformed, too small or cut     (2)
     ├── TraceError             a trace that is unreadable or contradicts itself   (1)
     ├── CollectiveError        a collective that no schedule can serve            (1)
-    └── DeadlockError          the clock ran dry while tasks still waited         (1)
+    ├── DeadlockError          the clock ran dry while tasks still waited         (1)
+    └── FaultError             an event that the run does not survive             (1)
+        ├── PartitionError     links are down, and ranks are cut off from each other (1)
+        └── RankLostError      a rank is lost and not replaced                    (1)
 
 A message says *what* is wrong, *where* (file, rank, node, key), what was expected, the nearest valid names, and how to
 mend it. The library raises; only the command line prints and exits.
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class DistsimError(Exception):
@@ -77,3 +81,17 @@ class CollectiveError(DistsimError):
 
 class DeadlockError(DistsimError):
     """Nothing can happen any more, yet tasks wait: the message names who waits for whom."""
+
+
+class FaultError(DistsimError):
+    """An event that the run does not survive. ``partial``: the Result up to there, once the run has put it there."""
+
+    partial: Any = None
+
+
+class PartitionError(FaultError):
+    """Links are down, and hosts that have to talk are cut off from each other; the message names their ranks."""
+
+
+class RankLostError(FaultError):
+    """A rank is lost and not replaced; the message names it."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from distsim.errors import ConfigError
-from distsim.units import parse_bandwidth, parse_time
+from distsim.units import parse_bandwidth, parse_size, parse_time
 
 #: separates the values of the dimensions in one parameter: ``bandwidth=300GBps+50GBps``
 SEPARATOR = "+"
@@ -39,6 +39,13 @@ def _check(parse: Callable[[str], object], *, many: bool) -> Callable[[str], str
     return check
 
 
+def _positive_size(text: str) -> int:
+    size = parse_size(text)
+    if size < 1:
+        raise ConfigError(f"{text!r} is no size", expected="at least 1 byte")
+    return size
+
+
 #: ``400Gbps``, ``50GB/s``: positive; a bare number is bytes/s
 Bandwidth = Annotated[str, BeforeValidator(_text), AfterValidator(_check(parse_bandwidth, many=False))]
 #: ``500ns``; a bare number is nanoseconds
@@ -47,6 +54,8 @@ Latency = Annotated[str, BeforeValidator(_text), AfterValidator(_check(parse_tim
 Bandwidths = Annotated[str, BeforeValidator(_text), AfterValidator(_check(parse_bandwidth, many=True))]
 #: one latency for all dimensions, or one each joined by ``+``
 Latencies = Annotated[str, BeforeValidator(_text), AfterValidator(_check(parse_time, many=True))]
+#: ``64KiB``, ``1MB``: at least one byte; a bare number is bytes
+Size = Annotated[str, BeforeValidator(_text), AfterValidator(_check(_positive_size, many=False))]
 #: a size of at least one
 Count = Annotated[int, Field(ge=1)]
 

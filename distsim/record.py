@@ -66,9 +66,9 @@ class Recorder:
     def grow(self, tasks: int) -> None:
         """Room for more tasks."""
         if tasks:
-            empty = bytes(8 * tasks)
-            for column in (self.ready, self._start, self._end):
-                column.frombytes(empty)
+            self.ready.frombytes(bytes(8 * tasks))
+            for column in (self._start, self._end):
+                column.frombytes(b"\xff" * (8 * tasks))  # -1: not yet
             self.by.frombytes(array("q", [_WITHIN]).tobytes() * tasks)
         self._size += tasks
 
@@ -93,8 +93,13 @@ class Recorder:
             CollectiveRow(call.operation, call.label, call.bytes, call.members, algorithm, first, start, end)
         )
 
-    def spans(self, durations: NDArray[np.int64]) -> Spans:
-        """The finished columns. ``durations``: of every task, by which runs are spread out."""
+    def spans(self, durations: NDArray[np.int64], cut: int | None = None) -> Spans:
+        """The finished columns.
+
+        Args:
+            durations: of every task, by which runs are spread out.
+            cut: ps at which the run broke off: what is under way ends there, what has not begun begins and ends there.
+        """
         ready, by, start, end = (np.array(c, dtype=np.int64) for c in (self.ready, self.by, self._start, self._end))
         runs = np.array(self._runs, dtype=np.int64).reshape(-1, 3)
         if len(runs):
@@ -104,10 +109,15 @@ class Recorder:
             within = np.arange(total) - np.repeat(np.cumsum(length) - length, length)
             row = np.repeat(first, length) + within
             base = np.repeat(runs[:, 2] - elapsed[first], length)
+            told = end[runs[:, 1]]  # where a device was slowed, a task took longer than its duration
             start[row] = elapsed[row] + base
             end[row] = elapsed[row + 1] + base
+            end[runs[:, 1]] = told
             inner = row[within > 0]
             inner = inner[by[inner] == _WITHIN]
             ready[inner] = start[inner]
             by[inner] = inner - 1
+        if cut is not None:
+            ready[by == _WITHIN], by[by == _WITHIN] = cut, -1
+            start[start < 0], end[end < 0] = cut, cut
         return Spans(ready, start, end, by)

@@ -20,6 +20,7 @@ T = TypeVar("T")
 PACKAGES = {
     "topology": "distsim.topology.builders",
     "collective": "distsim.collectives",
+    "routing": "distsim.topology.policies",
     "network": "distsim.network",
     "cost": "distsim.cost",
     "suite": "distsim.validation",

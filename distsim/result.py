@@ -79,6 +79,7 @@ class Result:
     counts: Mapping[str, int]  #: nodes, events, transfers ...
     warnings: tuple[str, ...] = ()  #: everything that was ignored, repaired or guessed
     profile_figures: Mapping[str, Any] = field(default_factory=dict)  #: what a profile reports besides, by its tool's names
+    events: Mapping[str, Any] = field(default_factory=dict)  #: what timed events did and cost (docs/events.md)
     make_spans: Callable[[], SpanTable] = field(default=lambda: _empty(), repr=False)  #: builds the span table on demand
 
     def __repr__(self) -> str:

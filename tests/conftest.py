@@ -26,3 +26,21 @@ def reference_folder(name: str) -> Path:
 def astra_reference() -> Path:
     """Results of ASTRA-sim."""
     return reference_folder("astra")
+
+
+@pytest.fixture
+def simai_reference() -> Path:
+    """Workloads, topologies and results of SimAI."""
+    return reference_folder("simai")
+
+
+@pytest.fixture
+def goal_reference() -> Path:
+    """Results of LogGOPSim."""
+    return reference_folder("goal")
+
+
+@pytest.fixture
+def network_reference() -> Path:
+    """Flow scenarios and SimGrid's answers to them."""
+    return reference_folder("network")

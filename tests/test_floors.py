@@ -15,7 +15,7 @@ FLOOR = {
     "trace": 1, "network": 1,
     "collectives": 2, "cost": 2, "nccl": 2,
     "engine": 3,
-    "workload": 4,
+    "workload": 4, "events": 4,
     "microbench": 4, "profiles": 4,
     "api": 5,
     "analysis": 6, "testing": 6,

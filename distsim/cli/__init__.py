@@ -15,5 +15,7 @@ COMMANDS = {
     "convert": "convert a trace between all formats",
     "topo": "size, bisection, diameter and links of a topology, and a drawing of it",
     "collective": "time one collective on a topology",
+    "flows": "run a flow scenario (netref/1): completion of every flow, busiest links",
+    "calibrate": "fit the NCCL model to measurements of your own system",
     "validate": "check distsim against reference results",
 }

@@ -37,8 +37,11 @@ def run(args: argparse.Namespace) -> int:
     """Run every level, compare, print."""
     from distsim.analysis.compare import LevelRun, compare
     from distsim.api import simulate
+    from distsim.network.spec import build_network
     from distsim.report.chart import check_chart
     from distsim.report.compare import document, text
+    from distsim.topology.routed import routed
+    from distsim.topology.spec import build, fixed_hosts
     from distsim.trace.read import read_trace
 
     levels = networks(args.networks)
@@ -48,7 +51,10 @@ def run(args: argparse.Namespace) -> int:
     runs = []
     with Progress() as progress:
         progress(None, f"reading {spec.trace}")
-        graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair)
+        graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair, spec.ranks, fixed_hosts(spec.topo))
+        network = routed(spec.routing, build(spec.topo, graph.ranks))
+        for level in levels:
+            build_network(level, network, where="--networks")  # refused before any level has run for minutes
         for number, level in enumerate(levels):
 
             def say(fraction: float | None, what: str, number: int = number, level: str = level) -> None:

@@ -5,7 +5,10 @@
   distsim run et.tar.gz --topo nd:dims=ring4+switch8 --compute roofline --peak 989TFLOPS --memory-bandwidth 3.35TB/s
   distsim run llama3_8b_tp8_dp8 --network analytic       a shipped trace, by name; no contention
   distsim run trace.json --json | jq .makespan_ns        one JSON document
+  distsim run trace.json --events events.yaml            links fail, ranks slow down ...: what that costs (docs/events.md)
+  distsim run workload.txt --topo simai:Spectrum-X_16g   SimAI's workload and topology files, as they are
   distsim run trace.json --topo ring --profile astra     exactly as ASTRA-sim would
+  distsim run x.goal --network loggops:preset=ai         a GOAL schedule, as LogGOPSim would (docs/loggops.md)
   distsim run --astra-workload runs/et/w --astra-network net.yml --astra-system sys.json [--astra-groups g.json]
 
 The first line is the answer; exposed communication is that under way while the rank does not compute.
@@ -21,7 +24,7 @@ import sys
 from distsim.cli.options import add_options, given, spec_of
 from distsim.cli.progress import Progress
 from distsim.cli.shipped import resolve
-from distsim.errors import ConfigError
+from distsim.errors import ConfigError, FaultError
 from distsim.result import Result
 
 #: ASTRA-sim's own files: option -> (argument of simulate_files, help)
@@ -56,8 +59,14 @@ def run(args: argparse.Namespace) -> int:
         from distsim.report.folder import check_target, save
 
         check_target(args.output)
+    broken: FaultError | None = None
     with Progress() as progress:
-        result = _simulate(args, progress)
+        try:
+            result = _simulate(args, progress)
+        except FaultError as error:
+            if error.partial is None:
+                raise
+            result, broken = error.partial, error
         progress(None, "summing up")
         summary = summarise(result)
         if args.output is not None:
@@ -71,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         print(text(result, summary, min(max(shutil.get_terminal_size((100, 24)).columns, 60), 140)))
     if args.output is not None and not args.quiet:
         print(f"results in {args.output}", file=sys.stderr)
+    if broken is not None:
+        raise broken
     return 0
 
 

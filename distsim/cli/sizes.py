@@ -35,43 +35,54 @@ def wanted(args: argparse.Namespace) -> bool:
 def sweep(args: argparse.Namespace, members: int, time_one: Callable[[int], CollectiveTiming]) -> int:
     """Time every size and print. ``members``: of the group; ``time_one``: from the per-rank input in bytes."""
     from distsim.report.chart import check_chart
-    from distsim.report.sweep import document, draw, text
+    from distsim.report.sweep import ROOTED, document, draw, text
 
+    if args.size is not None:
+        raise ConfigError("has no effect on a sweep, whose sizes -b and -e say", where="--size", fix="Leave it out.")
+    if args.operation == "barrier":
+        fix = "Leave -b, -e, -f, --plot and --compare out."
+        raise ConfigError("a barrier moves no data: there are no sizes to sweep", fix=fix)
     if args.plot:
         check_chart(args.plot)
     measured = _measured(args, members) if args.compare else {}
-    sizes = _sizes(args, measured)
-    shards = args.operation in ("all_gather", "gather")
+    parts = max(1, members) if args.operation in ("all_gather", "gather") else 1
+    # NOTE: a shard is a whole number of bytes: where that rounds, the measured size is the one that was asked for
+    inputs = {size // parts: size for size in _sizes(args, measured) if size >= parts}
+    if not inputs:
+        raise ConfigError(f"no size gives each of {members} ranks a byte", where="--end", expected=f"at least {members} bytes")
     timings = []
     with Progress() as progress:
-        for number, size in enumerate(sizes):
-            progress(number / len(sizes), f"{args.operation} of {format_size(size)}")
-            timings.append(time_one(size // members if shards else size))
-    # NOTE: a shard is a whole number of bytes: where that rounds, the measured size is the one that was asked for
-    measured = {timing.buffer: measured[size] for timing, size in zip(timings, sizes, strict=True) if size in measured}
+        for number, (one, size) in enumerate(inputs.items()):
+            progress(number / len(inputs), f"{args.operation} of {format_size(size)}")
+            timings.append(time_one(one))
+    asked = zip(timings, inputs.values(), strict=True)
+    measured = {timing.buffer: measured[size] for timing, size in asked if size in measured}
     if args.plot:
         draw(args.plot, timings, measured)
     if args.json:
         print(json.dumps(document(timings, measured, args.network)))
     else:
-        print(text(timings, measured, args.network))
+        print(text(timings, measured, args.network, args.root if args.operation in ROOTED else -1))
     return 0
 
 
 def _sizes(args: argparse.Namespace, measured: dict[int, float]) -> list[int]:
     """The sizes of the buffer, ascending: the measured ones within the range, else the range's. Raises ConfigError."""
-    begin, end = parse_size(args.begin or "1KiB"), parse_size(args.end or "1GiB")
+    by_file = bool(measured) and args.factor is None
+    first, last = (min(measured), max(measured)) if by_file else (1 << 10, 1 << 30)
+    begin = first if args.begin is None else parse_size(args.begin)
+    end = last if args.end is None else parse_size(args.end)
     factor = 2.0 if args.factor is None else args.factor
+    if by_file:
+        found = [size for size in sorted(measured) if begin <= size <= end]
+        if not found:
+            sizes = f"{format_size(first)} to {format_size(last)}"
+            raise ConfigError(f"no size from {begin} to {end} bytes was measured", where=args.compare, expected=sizes)
+        return found
     if not 0 < begin <= end:
         raise ConfigError(f"sizes from {begin} to {end} bytes are none", where="--begin, --end", expected="0 < begin <= end")
     if not factor > 1:
         raise ConfigError(f"a factor of {factor:g} leads nowhere", where="--factor", expected="more than 1")
-    if measured and args.factor is None:
-        low, high = begin if args.begin else 0, end if args.end else max(measured)
-        found = [size for size in sorted(measured) if low <= size <= high]
-        if not found:
-            raise ConfigError(f"no size from {begin} to {end} bytes was measured", where=args.compare)
-        return found
     sizes: list[int] = []
     size = float(begin)
     while size <= end:

@@ -1,12 +1,16 @@
 """Size, bisection bandwidth, diameter and links of a topology, and a drawing of it.
 
-  distsim topo                                     the builders, their parameters and defaults, and the shipped files
+  distsim topo                                     the presets, the builders with their parameters, and the shipped files
+  distsim topo h100_superpod --gpus 1024 --draw superpod.svg
+  distsim topo h100_superpod:nodes=64,oversubscription=2    figures of a preset may be overridden
   distsim topo fat_tree --gpus 1024                a fat tree for 1,024 ranks
   distsim topo fat_tree:tiers=2,k=16,oversubscription=3 --draw tree.svg
   distsim topo torus:dims=16x8x8,bandwidth=50GB/s  dimension 0 is 16 long
   distsim topo nd:dims=ring4+switch8,bandwidth=300GBps+50GBps,latency=100ns+500ns
   distsim topo my_cluster.yaml --route gpu0 gpu9   a graph of your own; which links a message takes
+  distsim topo fat_tree:k=4 --routing spray --route gpu0 gpu9   every route that this policy offers
   distsim topo rail_optimized:nodes=4 --json       the same for programs: bytes/s, ps
+  distsim topo simai:Spectrum-X_128g               a topology file of SimAI
 
 A specification is NAME:key=value,key=value. Bandwidths are written 400Gbps or 50GB/s, latencies 500ns; sizes that are left
 out are inferred from --gpus, as `distsim run` infers them from the trace. Bisection bandwidth is what crosses the worst even
@@ -27,7 +31,9 @@ import numpy as np
 from distsim.errors import ConfigError
 from distsim.topology.graph import Topology
 from distsim.topology.metrics import Metrics, measure, size_of
-from distsim.topology.spec import ALIASES, FILE_SUFFIXES, build, parse
+from distsim.topology.presets import PRESETS, Preset
+from distsim.topology.routed import routed
+from distsim.topology.spec import ALIASES, FILE_SUFFIXES, SIMAI, build, parse
 from distsim.units import format_bandwidth, format_time
 
 
@@ -35,8 +41,11 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("topology", nargs="?", help="NAME, NAME:key=value,... or a .yaml file; left out: list them")
     parser.add_argument("--gpus", type=int, metavar="N", help="GPUs (ranks) to be placed; sizes that are left out follow")
-    parser.add_argument("--list", action="store_true", help="list the builders with parameters and defaults, and shipped files")
+    parser.add_argument(
+        "--list", action="store_true", help="list presets, builders with parameters and defaults, and shipped files"
+    )
     parser.add_argument("--links", action="store_true", help="print every directed link")
+    parser.add_argument("--routing", default="static", help="routing policy, NAME:key=value, see --list (default: static)")
     parser.add_argument("--route", nargs=2, metavar=("FROM", "TO"), help="print the links between two GPUs")
     parser.add_argument("--draw", metavar="FILE", help="write a drawing, .svg or .png")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -46,15 +55,15 @@ def run(args: argparse.Namespace) -> int:
     """Print the summary, or the list."""
     if args.list or args.topology is None:
         return _list(args)
-    topology = build(args.topology, args.gpus)
+    topology = routed(args.routing, build(args.topology, args.gpus))
     metrics = measure(topology)
-    route = _route(topology, *args.route) if args.route else None
+    routes = _routes(topology, *args.route) if args.route else None
     if args.draw:
         from distsim.topology.draw import draw
 
         draw(topology, args.draw)
     if args.json:
-        print(json.dumps(_as_json(topology, metrics, route, links=args.links), indent=2))
+        print(json.dumps(_as_json(topology, metrics, routes, links=args.links), indent=2))
         return 0
     print(_answer(args.topology, topology, metrics))
     for sentence in topology.inferred:
@@ -71,9 +80,18 @@ def run(args: argparse.Namespace) -> int:
         for row in metrics.domains
     ]
     _table(("domain", "joins", "cables", "each way", "per hop"), rows)
+    if topology.devices:
+        print(f"\ndevices: {_devices(topology)}")
+    preset = _preset(args.topology)
+    if preset:
+        print(f"\n{preset.about}")
+        given = parse(args.topology)[1]
+        figures = [(key, figure.value, figure.source) for key, figure in preset.figures.items() if key not in given]
+        _table(("figure", "value", "source"), figures)
     print(f"\nspec: {topology.spec}")
-    if route is not None:
-        print(f"\nroute {args.route[0]} to {args.route[1]}, {len(route)} hops")
+    for lane, route in enumerate(routes or []):
+        number = f" {lane}" if len(routes or []) > 1 else ""
+        print(f"\nroute{number} {args.route[0]} to {args.route[1]}, {len(route)} hops")
         _table(_LINK_HEAD, [_link_row(topology, link) for link in route])
     if args.links:
         print()
@@ -95,13 +113,31 @@ def _answer(text: str, topology: Topology, metrics: Metrics) -> str:
 
 def _title(text: str, topology: Topology) -> str:
     """The name with the sizes, given or inferred; other parameters are in the spec."""
-    if text.endswith(FILE_SUFFIXES):
+    if text.endswith(FILE_SUFFIXES) or text.startswith(SIMAI):
         return topology.name
-    name, options = parse(topology.spec)
+    name, options = topology.name, parse(topology.spec)[1]
     given = parse(text)[1]
     inferred = " ".join(topology.inferred)
     sizes = [f"{key}={value}" for key, value in options.items() if key in given or f"{key}={value}" in inferred]
     return " ".join([name, *sizes])
+
+
+def _preset(text: str) -> Preset | None:
+    """The preset that a specification names, if any."""
+    return None if text.startswith(SIMAI) else PRESETS.get(parse(text)[0])
+
+
+def _devices(topology: Topology) -> str:
+    """``32 x h100, 64 x a100, 2 hosts without``."""
+    counts = _device_counts(topology)
+    return ", ".join(f"{count:,} x {name}" if name else f"{count:,} hosts without" for name, count in counts.items())
+
+
+def _device_counts(topology: Topology) -> dict[str, int]:
+    if topology.host_device is None:
+        return dict.fromkeys(topology.devices, topology.hosts)
+    counts = np.bincount(topology.host_device, minlength=len(topology.devices)).tolist()
+    return dict(zip(topology.devices, counts, strict=True))
 
 
 def _span(texts: Iterable[str]) -> str:
@@ -122,18 +158,20 @@ def _link_row(topology: Topology, link: int) -> tuple[str, ...]:
     )
 
 
-def _route(topology: Topology, start: str, end: str) -> list[int]:
+def _routes(topology: Topology, start: str, end: str) -> list[list[int]]:
+    """The links of every lane between two hosts."""
     hosts = {name: number for number, name in enumerate(topology.node_names[: topology.hosts])}
     for name in (start, end):
         if name not in hosts:
             names = topology.node_names[: topology.hosts]
             near = difflib.get_close_matches(name, names, n=3)
             raise ConfigError(f"unknown host {name!r}", near=near, expected=f"one of {names[0]} ... {names[-1]}")
-    links = topology.paths(np.array([hosts[start]], np.int32), np.array([hosts[end]], np.int32))[1]
-    return [int(link) for link in links]
+    src, dst = np.array([hosts[start]], np.int32), np.array([hosts[end]], np.int32)
+    lanes = np.arange(topology.lanes(src, dst)[0], dtype=np.int32)
+    return [topology.paths(src, dst, lane)[1].tolist() for lane in lanes[:, None]]
 
 
-def _as_json(topology: Topology, metrics: Metrics, route: list[int] | None, *, links: bool) -> dict[str, Any]:
+def _as_json(topology: Topology, metrics: Metrics, routes: list[list[int]] | None, *, links: bool) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "name": topology.name,
         "spec": topology.spec,
@@ -146,6 +184,7 @@ def _as_json(topology: Topology, metrics: Metrics, route: list[int] | None, *, l
         "diameter_hops": metrics.diameter,
         "average_hops": metrics.average_hops,
         "hops_sampled": metrics.sampled,
+        "devices": _device_counts(topology),
         "dimensions": [
             {"kind": d.kind, "size": d.size, "bandwidth_bytes_per_s": d.bandwidth, "latency_ps": d.latency}
             for d in topology.dimensions
@@ -161,8 +200,9 @@ def _as_json(topology: Topology, metrics: Metrics, route: list[int] | None, *, l
             for row in metrics.domains
         ],
     }
-    if route is not None:
-        answer["route"] = [topology.link_name(link) for link in route]
+    if routes is not None:
+        answer["route"] = [topology.link_name(link) for link in routes[0]]
+        answer["routes"] = [[topology.link_name(link) for link in route] for route in routes]
     if links:
         answer["links"] = [
             {
@@ -185,15 +225,27 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 def _list(args: argparse.Namespace) -> int:
     from distsim.registry import lookup, names
-    from distsim.topology.custom import Preset, read, shipped
+    from distsim.topology.custom import SpecFile, read, shipped
 
     builders = {name: lookup("topology", name) for name in names("topology")}
+    policies = {name: lookup("routing", name) for name in names("routing")}
     files = {name: read(path) for name, path in shipped().items()}
     if args.json:
         print(
             json.dumps(
                 {
                     "builders": {name: builder.Params.model_json_schema() for name, builder in builders.items()},
+                    "presets": {
+                        name: {
+                            "about": preset.about,
+                            "builder": preset.builder,
+                            "figures": {
+                                key: {"value": figure.value, "source": figure.source} for key, figure in preset.figures.items()
+                            },
+                        }
+                        for name, preset in PRESETS.items()
+                    },
+                    "routing": {name: policy.Params.model_json_schema() for name, policy in policies.items()},
                     "aliases": ALIASES,
                     "files": {name: file.description for name, file in files.items()},
                 },
@@ -201,21 +253,34 @@ def _list(args: argparse.Namespace) -> int:
             )
         )
         return 0
-    print(f"{len(builders)} builders and {len(files)} files; `distsim topo NAME` describes one")
+    sizes = f"{len(PRESETS)} presets, {len(builders)} builders and {len(files)} files"
+    print(f"{sizes}; `distsim topo NAME` describes one, with the source of every figure of a preset")
+    print("\npresets")
+    _table(("    name", "what it is", "source"), [(f"    {name}", it.about, it.source) for name, it in PRESETS.items()])
     for name, builder in builders.items():
-        module = sys.modules[builder.__module__].__doc__ or ""
-        print(f"\n{name}: {module.strip().splitlines()[0]}\n    such as {(builder.__doc__ or '').strip().splitlines()[0]}")
-        rows = [
-            (f"    {key}", "" if field.default is None else str(field.default), field.description or "")
-            for key, field in builder.Params.model_fields.items()
-        ]
-        _table(("    key", "default", "meaning"), rows)
+        _describe(name, builder, "such as ")
     print("\naliases: " + ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items()))
+    print("\nrouting policies, for --routing NAME:key=value")
+    for name, policy in policies.items():
+        _describe(name, policy)
     if files:
         print("\nfiles")
         about = [
-            (f"    {name}", file.spec if isinstance(file, Preset) else "graph", file.description)
+            (f"    {name}", file.spec if isinstance(file, SpecFile) else "graph", file.description)
             for name, file in files.items()
         ]
         _table(("    name", "builds", "what it is"), about)
     return 0
+
+
+def _describe(name: str, component: Any, lead: str = "") -> None:
+    """What it is, from its docstrings, and its parameters."""
+    module = sys.modules[component.__module__].__doc__ or ""
+    print(f"\n{name}: {module.strip().splitlines()[0]}\n    {lead}{(component.__doc__ or '').strip().splitlines()[0]}")
+    fields = component.Params.model_fields.items()
+    rows = [
+        (f"    {key}", "" if field.default is None or field.is_required() else str(field.default), field.description or "")
+        for key, field in fields
+    ]
+    if rows:
+        _table(("    key", "default", "meaning"), rows)

@@ -5,6 +5,7 @@ distsim trace runs/et/w                          Chakra: runs/et/w.0.et, w.1.et 
 distsim trace et.tar.gz --groups groups.json     a tar of them, groups from elsewhere
 distsim trace runs/et/w --strict                 exit code 1 on any defect
 distsim trace w.json --json | jq .defects        one JSON document
+distsim trace workload.txt --ranks 128           SimAI (AICB); --ranks where its header says no all_gpus
 distsim trace --schema > trace.schema.json       JSON Schema of the native trace.json
 """
 
@@ -21,6 +22,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     parser.add_argument("file", nargs="?", help="trace: .json, .parquet, .et file, folder, tar or prefix")
     parser.add_argument("--groups", metavar="FILE", help='communicator groups, {"<id>": [ranks...]}; default: beside the trace')
+    parser.add_argument("--ranks", type=int, metavar="N", help="number of ranks, of a SimAI workload")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if there is any defect")
     parser.add_argument("--repair", action="store_true", help="drop dangling dependencies")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from distsim.trace.read import load
     from distsim.trace.summary import summarise
 
-    summary = summarise(*load(resolve(args.file), args.groups, args.repair))
+    summary = summarise(*load(resolve(args.file), args.groups, args.repair, args.ranks))
     if args.json:
         print(json.dumps(summary.document()))
     else:

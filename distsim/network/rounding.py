@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distsim.kernel.jit import kernel
 from distsim.network.model import LONGEST
 
@@ -18,3 +21,8 @@ def serialisation(size: int, bandwidth: float) -> int:
     if exact >= LONGEST:
         return LONGEST
     return math.ceil(exact)
+
+
+def serialisations(size: NDArray[np.int64], bandwidth: NDArray[np.float64]) -> NDArray[np.int64]:
+    """:func:`serialisation` of whole columns."""
+    return np.minimum(np.ceil(size * 1e12 / bandwidth), LONGEST).astype(np.int64)

@@ -16,7 +16,8 @@ _SAID = {
 
 def answer(result: Result, summary: Summary) -> str:
     """``step 812.4 ms on 64 ranks: 61 % compute, 27 % exposed communication (dp all_reduce, spine links up to 92 % busy), 12 %
-    idle``. Percentages are averages over ranks and sum to 100; memory and host are left out where they round to 0.
+    idle``. Percentages are averages over ranks and sum to 100; memory and host are left out where they round to 0. The
+    results of a run that broke off say so.
     """
     average = summary.breakdown.average()
     percent = dict(zip(PARTS, percentages([average[part] for part in PARTS]), strict=True))
@@ -26,7 +27,8 @@ def answer(result: Result, summary: Summary) -> str:
             why = _culprit(summary) if part == "exposed" and percent[part] else ""
             said.append(f"{percent[part]} % {_SAID[part]}{why}")
     ranks = "1 rank" if result.ranks == 1 else f"{result.ranks:,} ranks"
-    return f"step {format_time(result.makespan)} on {ranks}: {', '.join(said)}"
+    partial = "partial results: " if "partial" in result.events else ""
+    return f"{partial}step {format_time(result.makespan)} on {ranks}: {', '.join(said)}"
 
 
 def percentages(shares: Sequence[float]) -> list[int]:

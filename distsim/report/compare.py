@@ -55,7 +55,11 @@ def _fastest(found: Comparison) -> str:
 
 def _where(found: Comparison, width: int) -> list[str]:
     if found.parting is None:
-        return ["levels do not part: every collective takes the same on all of them"]
+        same = len({row.makespan_ps for row in found.rows}) == 1
+        if not found.divergences:
+            return [f"the trace has no collectives: levels {'do not part' if same else 'part in what ranks send and receive'}"]
+        rest = "" if same else "; steps differ in what ranks send and receive besides"
+        return [f"levels do not part: every collective takes the same on all of them{rest}"]
     first, names = found.parting, [r.network for r in found.rows]
     group = f"{first.group} " if first.group else ""
     said = ", ".join(f"{name} {format_time(time)}" for name, time in zip(names, first.duration_ps, strict=True))

@@ -47,7 +47,8 @@ def document(result: Result, summary: Summary) -> dict[str, Any]:
         "command": command(result.spec),
         "provenance": dict(result.provenance),
     }
-    return made | ({"profile": dict(result.profile_figures)} if result.profile_figures else {})
+    made |= {"profile": dict(result.profile_figures)} if result.profile_figures else {}
+    return made | ({"events": dict(result.events)} if result.events else {})
 
 
 def dumps(made: Mapping[str, Any], indent: int | None = 1) -> str:

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 ELEMENT = 4
 _WIDTHS = (12, 12, 8, 6, 5, 10, 8, 8, 6)
 _REDUCES = ("all_reduce", "reduce_scatter", "reduce")
+#: what has a root
+ROOTED = ("broadcast", "reduce", "gather", "scatter")
 
 
-def text(timings: Sequence[CollectiveTiming], measured: Mapping[int, float], network: str) -> str:
-    """The answer, a header and one line a size. ``measured``: buffer in bytes -> us."""
+def text(timings: Sequence[CollectiveTiming], measured: Mapping[int, float], network: str, root: int = -1) -> str:
+    """The answer, a header and one line a size. ``measured``: buffer in bytes -> us; ``root``: -1 where there is none."""
     first = timings[0]
     best = max(timings, key=lambda t: t.busbw)
     lines = [
@@ -26,6 +28,7 @@ def text(timings: Sequence[CollectiveTiming], measured: Mapping[int, float], net
         f"at {format_size(best.buffer)}, {first.time_ps / 1e6:.2f} us at {format_size(first.buffer)}"
         + (f"; {_error(timings, measured)}" if measured else ""),
         f"# {first.topology.spec}, level {network}",
+        *(f"# warning: {one}" for one in _warnings(timings, network)),
         "#",
     ]
     titles = ("size", "count", "type", "redop", "root", "time", "algbw", "busbw", "#wrong")
@@ -37,7 +40,7 @@ def text(timings: Sequence[CollectiveTiming], measured: Mapping[int, float], net
     redop = "sum" if first.operation in _REDUCES else "none"
     for t in timings:
         line = (
-            f"  {t.buffer:>12} {t.buffer // ELEMENT:>12} {'float':>8} {redop:>6} {'-1':>5} {t.time_ps / 1e6:>10.2f} "
+            f"  {t.buffer:>12} {t.buffer // ELEMENT:>12} {'float':>8} {redop:>6} {root:>5} {t.time_ps / 1e6:>10.2f} "
             f"{t.algbw / 1e9:>8.2f} {t.busbw / 1e9:>8.2f} {0:>6}"
         )
         if measured:
@@ -64,7 +67,8 @@ def document(timings: Sequence[CollectiveTiming], measured: Mapping[int, float],
     errors = [abs(row["error"]) for row in rows if "error" in row]
     return {
         "format": "distsim-collective-sweep", "operation": first.operation, "ranks": first.group_size, "network": network,
-        "topology": first.topology.spec, "rows": rows, **({"mape": 100 * statistics.fmean(errors)} if errors else {}),
+        "topology": first.topology.spec, "rows": rows,
+        "warnings": _warnings(timings, network), **({"mape": 100 * statistics.fmean(errors)} if errors else {}),
     }  # fmt: skip
 
 
@@ -81,6 +85,14 @@ def draw(path: str, timings: Sequence[CollectiveTiming], measured: Mapping[int, 
         lines.append(Series("measured", sizes, [factor * size / measured[size] / 1e3 for size in sizes]))
     title = f"{first.operation} on {first.group_size} ranks, {first.topology.name}"
     draw_chart(path, lines, title=title, x="size (bytes)", y="busbw (GB/s)", log_x=2)
+
+
+def _warnings(timings: Sequence[CollectiveTiming], network: str) -> list[str]:
+    """What makes answers too fast: links that carry more than they can."""
+    over = sum(int(t.links.busy.max(initial=0)) > t.time_ps > 0 for t in timings)
+    if not over:
+        return []
+    return [f"level {network} knows no contention, and {over} of {len(timings)} sizes use links beyond what they have: too fast"]
 
 
 def _off(timing: CollectiveTiming, real: float) -> float:

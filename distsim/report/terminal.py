@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distsim.analysis.summary import Summary
 from distsim.report.answer import answer
+from distsim.report.events import told_of_events
 from distsim.report.table import table
 from distsim.result import Result
 from distsim.units import format_bandwidth, format_size, format_time
@@ -25,6 +26,7 @@ def _told(result: Result) -> list[str]:
     lines = [f"warning: {sentence}" for sentence in result.warnings[:_WARNINGS]]
     if len(result.warnings) > _WARNINGS:
         lines.append(f"warning: and {len(result.warnings) - _WARNINGS} more (--json lists all)")
+    lines += told_of_events(result)
     lines += [sentence for sentence in result.provenance.get("inferred", ())]
     figures = [f"{name} {_from_to(values)}" for name, values in result.profile_figures.items() if isinstance(values, list)]
     lines += [f"profile: {', '.join(figures)}"] if figures else []

@@ -42,8 +42,8 @@ class Topology:
     link_domain: NDArray[np.int16]  #: index into ``domains``
     domains: tuple[str, ...]  #: names of link classes, such as nvlink, rail, spine
     #: deterministic router: (src hosts, dst hosts) -> paths of all pairs as (offsets, link ids). A host reaches itself
-    #: over no link.
-    router: Callable[[NDArray[np.int32], NDArray[np.int32]], Paths] = field(repr=False)
+    #: over no link. One that offers several ways (see topology/lanes.py) also takes their numbers, a third column.
+    router: Callable[..., Paths] = field(repr=False)
     dimensions: tuple[Dimension, ...] = ()  #: for N-dimensional compositions (and ring, switch, fully_connected)
     positions: NDArray[np.float64] | None = None  #: (nodes, 2) drawing coordinates, if the builder knows better than a layout
     inferred: tuple[str, ...] = ()  #: sentences on what was inferred: ``k=8 inferred from 64 ranks: 128 hosts``
@@ -69,9 +69,31 @@ class Topology:
             return ""
         return self.devices[0 if self.host_device is None else int(self.host_device[host])]
 
-    def paths(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> Paths:
-        """Link ids of the route of every pair (src[i], dst[i]): ``links[offsets[i]:offsets[i + 1]]`` in travel order."""
-        return self.router(self._hosts(src), self._hosts(dst))
+    @property
+    def ways(self) -> int:
+        """Routes that the router offers between two hosts, at most; lanes are numbered below."""
+        return int(getattr(self.router, "ways", 1))
+
+    def paths(self, src: NDArray[np.int32], dst: NDArray[np.int32], lane: NDArray[np.int32] | None = None) -> Paths:
+        """Link ids of the route of every pair (src[i], dst[i]): ``links[offsets[i]:offsets[i + 1]]`` in travel order.
+
+        ``lane``: which of the :attr:`ways` each takes; 0 by default. Raises TopologyError on a host or lane that is not there.
+        """
+        src, dst = self._hosts(src), self._hosts(dst)
+        if lane is None or not np.any(lane):
+            return self.router(src, dst)
+        ways = self.ways
+        if not 0 <= lane.min() <= lane.max() < ways:
+            wrong = lane[(lane < 0) | (lane >= ways)][0]
+            raise TopologyError(f"there is no lane {wrong}", where=self.name, expected=f"0 to {ways - 1}")
+        return self.router(src, dst, lane)
+
+    def lanes(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> NDArray[np.int64]:
+        """How many lanes of every pair are of use: 1 where it has one route, at most :attr:`ways`."""
+        count = getattr(self.router, "lanes", None)
+        if count is None:
+            return np.ones(len(src), np.int64)
+        return np.asarray(count(self._hosts(src), self._hosts(dst)), np.int64)
 
     def hops(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> NDArray[np.int64]:
         """Number of links on the route of every pair, without listing them where the router can count them."""

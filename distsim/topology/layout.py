@@ -21,7 +21,7 @@ def place(topology: Topology) -> NDArray[np.float64]:
 
 def _rows(topology: Topology) -> NDArray[np.float64]:
     """Hosts below; switches in a row per kind, nearer ones lower, each row in the order of what its switches hang on."""
-    level = _levels(topology)
+    level = levels_of(topology)
     rows = sorted({(int(level[node]), kind_of(topology.node_names[node])) for node in range(topology.hosts, topology.nodes)})
     width = float(max(topology.hosts, 4))
     height = max(1.0, width / (2.5 * len(rows)))
@@ -43,7 +43,7 @@ def _rows(topology: Topology) -> NDArray[np.float64]:
     return places
 
 
-def _levels(topology: Topology) -> NDArray[np.int64]:
+def levels_of(topology: Topology) -> NDArray[np.int64]:
     """Hops from the nearest host."""
     level = np.where(np.arange(topology.nodes) < topology.hosts, 0, topology.nodes)
     while True:
@@ -52,3 +52,14 @@ def _levels(topology: Topology) -> NDArray[np.int64]:
         if np.array_equal(nearer, level):
             return level
         level = nearer
+
+
+def cube_of(topology: Topology) -> int:
+    """Side of the cubes that optical links (domain ``ocs``) join into a torus; 0 if it is not made of such cubes."""
+    if "ocs" not in topology.domains or not topology.dimensions:
+        return 0
+    # NOTE: host 0 begins a cube, whose side ends at the first optical cable along dimension 0, or where the dimension does
+    optical = topology.link_domain == topology.domains.index("ocs")
+    along = np.flatnonzero(optical & (topology.link_dst == topology.link_src + 1))
+    first = int(topology.link_src[along].min()) + 1 if len(along) else topology.dimensions[0].size
+    return first if all(dimension.size % first == 0 for dimension in topology.dimensions) else 0

@@ -130,9 +130,9 @@ def plan(
             fix=f"Let spines divide {uplinks}, or leave it out.",
         )
     choices = [spines] if spines else [count for count in range(1, uplinks + 1) if uplinks % count == 0]
-    most = units_per_pod or units
-    for pods in range(-(-units // most), units + 1):
-        per_pod = units_per_pod or -(-units // pods)
+    # NOTE: many numbers of pods come to pods of the same size
+    sizes = [units_per_pod] if units_per_pod else dict.fromkeys(-(-units // pods) for pods in range(1, units + 1))
+    for per_pod in sizes:
         for group_rails in dict.fromkeys((rails, 1)):
             groups = -(-units // per_pod) * (rails // group_rails)
             # NOTE: all that the hosts of a group can send up, in cables between switches
@@ -146,8 +146,6 @@ def plan(
                 return Plan(
                     nodes, rails, planes, nodes_per_unit, units, uplinks, count, per_pod, group_rails, core_groups, up, enough
                 )
-        if units_per_pod:
-            break
     raise TopologyError(
         f"{units} units of {rails} rail switches with {uplinks} up-links each cannot be joined by switches of {radix} ports",
         fix="Raise radix, or lower units_per_pod or spines (or leave them out)." if units_per_pod or spines else "Raise radix.",

@@ -55,6 +55,8 @@ def load(path: str, hosts: int | None = None) -> Topology:
 
     Raises: TopologyError on a missing, malformed or disconnected file, naming the line, or one with fewer GPUs than ranks.
     """
+    if not path:
+        raise TopologyError("names no file", where="simai", expected="simai:FILE, a topology file of SimAI")
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:

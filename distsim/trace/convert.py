@@ -11,7 +11,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distsim.errors import ConfigError, UnknownNameError
 from distsim.trace import chakra, native_write, protobuf
@@ -22,6 +22,9 @@ from distsim.trace.graph import TaskGraph
 from distsim.trace.groups import format_groups
 from distsim.trace.read import assemble, chakra_document, load, open_trace
 from distsim.trace.rows import decode_document
+
+if TYPE_CHECKING:
+    from distsim.trace.native import Native
 
 #: name -> what it is
 FORMATS = {
@@ -84,7 +87,26 @@ def open_document(src: str, groups: str | None = None) -> Document:
 
         graph = parquet.read(src)
         content = native.parse(json.dumps(_native_object(graph, parquet.native_programs(src, graph))).encode(), src)
+    if kind in ("simai", "goal"):
+        content = _graph_as_native(src)
     return native.document(content)
+
+
+def _graph_as_native(src: str) -> Native:
+    """A SimAI workload, its layers run in order, or a GOAL schedule in the native form. TraceError: what that cannot say."""
+    from distsim.trace import native
+
+    graph, defects = load(src)
+    refuse([defect for defect in defects if defect.kind in ("message", "order")], True)
+    programs = [
+        {
+            "name": f"stage{index}" if len(graph.programs) > 1 else "rank",
+            "ranks": native_write.ranks_text([r for r, p in enumerate(graph.rank_program.tolist()) if p == index]),
+            "nodes": [native_write.row_object(graph, program, row) for row in range(len(program))],
+        }
+        for index, program in enumerate(graph.programs)
+    ]
+    return native.parse(json.dumps(_native_object(graph, programs)).encode(), src)
 
 
 def _native_object(graph: TaskGraph, programs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -140,8 +162,8 @@ def _write_parquet(src: str, dst: str, groups: str | None, repair: bool, out: Ou
     kind, content = open_trace(src, groups)
     if kind == "parquet":
         raise ConfigError("source and destination are both Parquet", where=src, fix="Copy the file.")
-    if kind == "native":
-        _write_native_as_parquet(src, content, dst, repair, out)
+    if kind in ("native", "simai", "goal"):
+        _write_native_as_parquet(src, content if kind == "native" else _graph_as_native(src), dst, repair, out)
         return
     located, defined = content
     decoded = chakra.decode(located, defined) if kind == "et" else None

@@ -25,28 +25,34 @@ _ET_SUFFIXES = (".et", ".et.gz")
 
 
 def read_trace(
-    path: str | os.PathLike[str], groups: str | None = None, strict: bool = False, repair: bool = False
-) -> TaskGraph:
+    path: str | os.PathLike[str], groups: str | None = None, strict: bool = False, repair: bool = False,
+    ranks: int | None = None, room: int | None = None,
+) -> TaskGraph:  # fmt: skip
     """Read a trace of any format.
 
     Args:
         path: a native ``.json``, a ``.parquet``, an ``.et`` or Chakra-JSON file, a folder, tar or prefix of
-            ``PREFIX.<rank>.et`` files; text and ``.et`` may be gzip.
+            ``PREFIX.<rank>.et`` files, a SimAI workload; text and ``.et`` may be gzip.
         groups: communicator-group file; default: the one beside (or inside) a Chakra trace.
         strict: refuse whatever is odd, repairable or not, and check that ranks agree with each other.
         repair: drop dangling dependencies; ``TaskGraph.defects`` says which, and lists what is odd but no obstacle.
+        ranks: number of ranks, of a SimAI workload; any other trace must have as many.
+        room: hosts of the topology, the number of ranks of a SimAI workload where nothing else says one.
 
     Raises:
-        TraceError: the trace is unreadable, or has a defect that forbids a replay.
+        TraceError: the trace is unreadable, or has a defect that forbids a replay. ConfigError: another number of ranks.
     """
-    graph, defects = load(path, groups, repair)
+    graph, defects = load(path, groups, repair, ranks, room)
     refuse(defects, strict)
     if strict:
         refuse(check_ranks(graph), strict)
     return graph
 
 
-def load(path: str | os.PathLike[str], groups: str | None = None, repair: bool = False) -> tuple[TaskGraph, list[Defect]]:
+def load(
+    path: str | os.PathLike[str], groups: str | None = None, repair: bool = False, ranks: int | None = None,
+    room: int | None = None,
+) -> tuple[TaskGraph, list[Defect]]:  # fmt: skip
     """As :func:`read_trace`, but every defect within programs is listed, none raised; dangling dependencies are left out."""
     source = os.fspath(path)
     kind, content = open_trace(source, groups)
@@ -57,16 +63,29 @@ def load(path: str | os.PathLike[str], groups: str | None = None, repair: bool =
         labels, defects = [source] * len(graph.programs), list[Defect]()
     elif kind == "native":
         graph, labels, defects = _native_graph(content, source, repair)
+    elif kind == "simai":
+        from distsim.trace import simai
+
+        graph, defects = simai.lower(content, ranks, room)
+        labels = [source] * len(graph.programs)
+    elif kind == "goal":
+        from distsim.trace import goal
+
+        graph, defects = goal.graph_of(content)
+        labels = [source] * len(graph.programs)
     else:
         located, defined = content
         decoded = chakra.decode(located, defined) if kind == "et" else _decode_json(located, defined)
         graph, labels, defects = assemble(decoded, defined, source, repair)
+    if ranks is not None and ranks != graph.ranks:
+        raise ConfigError(f"the trace has {graph.ranks} ranks, not {ranks}", where=source, fix="Leave --ranks out.")
     defects = defects + check_programs(graph, labels)
     return dataclasses.replace(graph, source=source, defects=tuple(defect.line() for defect in defects)), defects
 
 
 def open_trace(source: str, groups: str | None = None) -> tuple[str, Any]:
-    """What a path holds: ("parquet", path), ("native", Native), or ("et" | "json", (rank files, groups))."""
+    """What a path holds: ("parquet", path), ("native", Native), ("simai", Workload), ("goal", Schedule), or ("et" | "json",
+    (rank files, groups))."""
     if os.path.isfile(source) and not is_tar(source):
         with open(source, "rb") as file:
             magic = file.read(4)
@@ -78,6 +97,12 @@ def open_trace(source: str, groups: str | None = None) -> tuple[str, Any]:
             data = read_bytes(source)
             if data.lstrip()[:1] in (b"{", b"["):
                 return _open_json(source, data, groups)
+            from distsim.trace import goal, simai_text
+
+            if goal.is_goal(source, data):
+                return "goal", goal.parse(data, _with_its_own_groups(source, groups))
+            if simai_text.recognises(data):
+                return "simai", simai_text.parse(data, _with_its_own_groups(source, groups))
     located = locate(source)
     return located.kind, (located, _defined(located, groups))
 

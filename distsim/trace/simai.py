@@ -29,6 +29,7 @@ from distsim.trace.graph import CollectiveType, Group, NodeType, PeerKind, Progr
 from distsim.trace.simai_text import Layer, Pass, Workload, micro_batches
 
 _TRANSFORMERS = ("HYBRID_TRANSFORMER", "HYBRID_TRANSFORMER_FWD_IN_BCKWD")
+MOST_RANKS = 1 << 20  #: more are a slip of the pen, and minutes and GBs of work
 _ALL = "all"  #: the name, here, of the communicator of all ranks
 _ACTIVATION, _GRADIENT = 0, 1  #: tags of messages between stages
 
@@ -51,6 +52,8 @@ def lower(workload: Workload, ranks: int | None = None, room: int | None = None)
             "the header says no number of ranks", where=f"{source}: line 1", expected="all_gpus: N",
             fix="Give --ranks N, or the topology as --topo simai:FILE.",
         )  # fmt: skip
+    if total > MOST_RANKS:
+        raise TraceError(f"names {total:,} ranks", where=f"{source}: line 1", expected=f"at most {MOST_RANKS:,}")
     if header.all_gpus is None:
         odd.append(f"the header says no all_gpus: {total} ranks, as {'given' if ranks else 'the topology has hosts'}")
     elif ranks and ranks != header.all_gpus:

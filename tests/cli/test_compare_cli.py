@@ -63,6 +63,9 @@ def test_the_surface_is_drawn(trace, tmp_path, capsys):
         (["--networks", "analytic"], "names 1 level"),
         (["--networks", "analytic,chunk,analytic"], "named twice"),
         (["--networks", "analytic,chunks"], "Nearest: chunk"),
+        (["--networks", "analytic,loggops"], "loggops is no level: it has no topology"),
+        (["--networks", "analytic,loggops:preset=ai"], "distsim run TRACE --network loggops"),
+        (["--networks", "loggop,analytic"], "Nearest: loggops"),
         (["--plot", "surface.doc"], "cannot draw"),
         (["--plot", "no/such/folder/a.svg"], "there is no folder"),
     ],
@@ -70,6 +73,26 @@ def test_the_surface_is_drawn(trace, tmp_path, capsys):
 def test_bad_input_is_refused(trace, arguments, said, capsys):
     assert main(["compare", trace, *arguments, *CROSSING]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_all_levels_are_checked_before_one_runs(trace, capsys, monkeypatch):
+    monkeypatch.setattr("distsim.api.simulate", lambda *_, **__: pytest.fail("a level has run"))
+    assert main(["compare", trace, "--networks", "analytic,nolink=fluid+*=chunk", *CROSSING]) == 2
+    assert "--networks: unknown link domain 'nolink'" in capsys.readouterr().err
+
+
+def test_a_trace_without_collectives_is_not_said_to_take_the_same(tmp_path, capsys):
+    nodes = [{"op": "send", "peer": 1, "bytes": 10_000_000}], [{"op": "receive", "peer": 0, "bytes": 10_000_000}]
+    document = {
+        "format": "distsim-trace/1", "ranks": 2,
+        "programs": [{"name": f"r{rank}", "ranks": str(rank), "nodes": nodes[rank]} for rank in (0, 1)],
+    }  # fmt: skip
+    path = tmp_path / "pair.json"
+    path.write_text(json.dumps(document))
+    assert main(["compare", str(path), "--networks", "analytic,chunk", "--topo", "switch"]) == 0
+    assert "the trace has no collectives: levels part in what ranks send and receive" in capsys.readouterr().out
+    assert main(["compare", str(path), "--networks", "analytic,fluid", "--topo", "switch:latency=0ns"]) == 0
+    assert "the trace has no collectives: levels do not part" in capsys.readouterr().out
 
 
 def test_options_stay_with_their_level():

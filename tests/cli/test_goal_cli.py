@@ -74,6 +74,20 @@ def test_bad_parameters_are_usage_errors(pair, capsys, spec):
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["run", "llama3_8b_tp8_dp8", "--network", "loggopps:L=3"], "Nearest: loggops"),
+        (["collective", "all_reduce", "--ranks", "4", "--network", "loggops"], "distsim run TRACE --network loggops"),
+    ],
+)
+def test_where_loggops_is_no_level_it_is_said(capsys, command, said):
+    assert main(command) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+
+
 def test_deadlock_and_bad_text_exit_with_one(tmp_path, capsys):
     stuck = tmp_path / "stuck.goal"
     stuck.write_text(PAIR.replace("recv 1000b from 0", "recv 1000b from 0 tag 3"))

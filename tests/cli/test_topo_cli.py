@@ -29,7 +29,7 @@ def test_inferred_sizes_are_said(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_bisection_that_is_not_exact_is_called_a_bound(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["topo", "dragonfly"]) == 0
-    assert "bisection at most 1.8 TB/s (best split found)" in capsys.readouterr().out
+    assert "bisection at most 1.1 TB/s (best split found)" in capsys.readouterr().out
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +61,29 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["topo", "--list", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["builders"]["torus"]["properties"]["dims"]["description"]
-    assert "dgx_h100.yaml" in answer["files"]
+    assert "mixed_h100_a100.yaml" in answer["files"]
+    assert answer["presets"]["h100_superpod"]["builder"] == "rail_optimized"
+    assert "SuperPOD" in answer["presets"]["h100_superpod"]["figures"]["nodes_per_unit"]["source"]
+
+
+def test_presets_are_listed_with_a_source_and_described_with_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["topo"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["tpu_v4"]]
+    assert "4x4x4 cubes" in line
+    assert "glennklockwood.com/garden/processors/TPUv4" in line
+    assert main(["topo", "h100_superpod:oversubscription=2", "--gpus", "1024"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("h100_superpod nodes=128 oversubscription=2: 1,024 hosts, 168 switches")
+    assert "devices: 1,024 x h100" in out
+    assert "SuperPOD RA-11333-001" in out
+    assert "full fat tree" not in out, "an overridden figure has no source any more"
+
+
+def test_devices_of_a_mixed_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["topo", "mixed_h100_a100.yaml"]) == 0
+    assert "devices: 32 x h100, 64 x a100, 2 hosts without" in capsys.readouterr().out
+    assert main(["topo", "mixed_h100_a100.yaml", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["devices"] == {"h100": 32, "a100": 64, "": 2}
 
 
 def test_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +101,11 @@ def test_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["topo", "ring", "--route", "gpu0", "gpu99"], "unknown host 'gpu99'"),
         (["topo", "ring", "--draw", "ring.gif"], ".svg or .png"),
         (["topo", "nowhere/it.yaml"], "no such topology file"),
+        (["topo", "dgx_h100.yaml"], "dgx_h100 is a preset: write dgx_h100"),
+        (["topo", "h100_superpd"], "Nearest: h100_superpod"),
+        (["topo", "h100_superpod:nods=4"], "h100_superpod: unknown key 'nods'"),
+        (["topo", "h100_superpod:nodes=16", "--gpus", "1024"], "Write h100_superpod:nodes=128"),
+        (["topo", "tpu_v4", "--gpus", "5000"], "more than the machine has: 4,096"),
     ],
 )
 def test_refusals_leave_with_2_and_one_message(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

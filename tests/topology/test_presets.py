@@ -252,6 +252,15 @@ def test_optical_links_are_the_faces_of_the_cubes() -> None:
     assert build("tpu_v4", 100).spec.startswith("torus:dims=8x4x4")
 
 
+def test_absurd_sizes_are_refused_at_once() -> None:
+    begun = time.process_time()
+    with pytest.raises(TopologyError, match="links are too many"):
+        build("h100_superpod:nodes=100000000")
+    with pytest.raises(TopologyError, match="cannot be joined by switches of 64 ports"):
+        build("h100_superpod:nodes=1000000")
+    assert time.process_time() - begun < 5
+
+
 def test_a_16k_gpu_cluster_builds_in_reasonable_time() -> None:
     for spec, ranks in (("h100_superpod", 16384), ("meta_clos", None), ("alibaba_hpn", 15360)):
         start = time.process_time()

@@ -150,6 +150,11 @@ def test_thousands_of_gpus_are_quick(file):
 GOOD = spectrum(2, per=2, psw=1)  # GPUs 0-3, NVSwitches 4 5, asw 6 7, psw 8; ten cables on lines 3 to 12
 
 
+def test_no_file_is_said_as_such():
+    with pytest.raises(TopologyError, match="simai: names no file"):
+        build("simai:")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

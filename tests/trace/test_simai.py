@@ -140,6 +140,8 @@ def test_who_says_the_number_of_ranks():
     assert graph_of(new, room=16).ranks == 8
     assert warnings_of(new, room=16) == ""
     assert "16 ranks, as given, not the header's all_gpus: 8" in warnings_of(new, ranks=16)
+    with pytest.raises(TraceError, match="line 1: names 1,000,000,000 ranks"):
+        graph_of(text(FULL.replace("all_gpus: 8", "all_gpus: 1000000000"), line("x")))
 
 
 def test_without_a_tensor_parallel_size_all_ranks_are_one_group():

@@ -39,7 +39,16 @@ def simulate_trace(spec: Any, progress: Callable[[float | None, str], None] | No
         spec: a RunSpec; its network level picks the backend, its splits, algorithm, endpoint_delay and roofline the system.
         system: further fields of AstraConfig.
     """
-    graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair)
+    if spec.collectives != "native":
+        raise ConfigError("--collectives nccl has no effect on --profile astra, which has collectives of its own",
+                          fix="Leave it out.")  # fmt: skip
+    if spec.routing != "static":
+        raise ConfigError("--routing has no effect on --profile astra, which has routes of its own", fix="Leave it out.")
+    if spec.events is not None:
+        raise ConfigError(
+            "--profile astra knows no timed events, as ASTRA-sim has none", where="--events", fix="Leave one of them out."
+        )
+    graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair, spec.ranks)
     topology = build(spec.topo, graph.ranks)
     config = with_algorithms(config_of_topology(topology, spec.network), spec.algorithm)
     config = replace(config, splits=spec.splits, **system)

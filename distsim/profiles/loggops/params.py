@@ -18,7 +18,8 @@ from distsim.units import PS_PER_NS, parse_size, parse_time
 
 NAME = "loggops"
 
-#: published configurations: the AI and the HPC one of ATLAHS (spcl/atlahs: demo/ai_nccl/common.sh and its validation runs)
+#: configurations of ATLAHS (spcl/atlahs): ai from demo/ai_nccl/common.sh and scripts/configs/lgs_ai_config.yaml,
+#: hpc from scripts/configs/lgs_hpc_config.yaml
 PRESETS: Mapping[str, Mapping[str, str]] = {
     "loggopsim": {"L": "2500", "o": "1500", "g": "1000", "G": "6", "O": "0", "S": "65535"},
     "ai": {"L": "3700", "o": "200", "g": "5", "G": "0.04", "O": "0", "S": "0"},

@@ -92,6 +92,7 @@ class RailOptimized:
         """Without nodes: as many as hold the job. Without spines: one per node, or in units what the radix allows."""
         nodes = params.nodes or -(-(hosts or 2 * DEFAULT_HOSTS) // params.gpus_per_node)
         full = params.model_copy(update={"nodes": nodes, "spine_bandwidth": params.spine_bandwidth or params.bandwidth})
+        refuse_huge(nodes * params.gpus_per_node)
         laid = _plan(full)
         multi_rail = laid.rails > 1 and nodes > 1
         if not laid.uplinks and params.cross_rail == "spine" and multi_rail:
