@@ -228,7 +228,10 @@ def _once(
             links=LinkTable(usage.bytes, usage.busy), collectives=tuple(recorder.collectives),
             spec=spec.model_dump() | {"topo": topology.spec},
             provenance=made if events is None else made | {"seed": events.seed},
-            counts={"nodes": total, "events": clock.events, "collectives": len(recorder.collectives)},
+            counts={
+                "nodes": total, "events": clock.events, "network_events": getattr(network, "events", 0),
+                "collectives": len(recorder.collectives),
+            },
             warnings=(*told.pop("warnings", ()), *graph.defects, *guesses(graph, spec)),
             make_spans=lambda: span_table(graph, workload, recorded, executor), events=told,
         )  # fmt: skip

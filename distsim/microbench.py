@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,12 @@ from distsim.collectives.bandwidth import bus_factor, whole_buffer
 from distsim.engine.placement import CollectiveOptions, Placer
 from distsim.engine.task import CollectiveCall
 from distsim.errors import CollectiveError, TopologyError
-from distsim.network.model import NEVER
+from distsim.network.model import NEVER, Finished, NetworkModel
 from distsim.network.spec import build_network
 from distsim.result import LinkTable
 from distsim.topology.graph import Topology
+
+_SLICE = 0.5  # seconds between two words to who watches
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,9 +68,11 @@ def check_groups(groups: Sequence[tuple[int, ...]], ranks: int) -> None:
 def time_collective(
     operation: str, size: int, ranks: int, topology: Topology, *, network: str = "chunk",
     options: CollectiveOptions | None = None, groups: Sequence[tuple[int, ...]] = (),
-    root: int = 0,
+    root: int = 0, watch: Callable[[int], None] | None = None,
 ) -> CollectiveTiming:  # fmt: skip
     """Time one collective of all ranks, or of each of ``groups`` at once, on a native network level.
+
+    ``watch`` is told the simulated time (ps) now and then.
 
     Raises: CollectiveError, ConfigError, UnknownNameError, TopologyError.
     """
@@ -85,12 +90,24 @@ def time_collective(
             owner[level.start(moved, 0)] = members
     finish: dict[int, int] = {}
     end = 0
-    while done := level.run_until(NEVER):
-        for group in done:
-            end = max(end, group.at)
-            finish |= {member: group.host_end.get(member, 0) for member in owner[group.group]}
+    for group in _run(level, watch):
+        end = max(end, group.at)
+        finish |= {member: group.host_end.get(member, 0) for member in owner[group.group]}
     usage = level.usage()
     return CollectiveTiming(
         end, finish, transfers, operation, size, len(groups[0]) if groups else ranks, algorithm, topology,
         LinkTable(usage.bytes, usage.busy),
     )  # fmt: skip
+
+
+def _run(level: NetworkModel, watch: Callable[[int], None] | None) -> Iterator[Finished]:
+    """Run a level dry, in slices where someone watches: of simulated time that take about as long as it takes to look."""
+    window = NEVER if watch is None else 1_000_000
+    while (next_event := level.next_event()) < NEVER:
+        begin = time.monotonic()
+        limit = min(NEVER, next_event + window)
+        yield from level.run_until(limit)
+        if watch is not None:
+            watch(limit)
+            if time.monotonic() - begin < _SLICE:
+                window = min(NEVER, 2 * window)

@@ -23,6 +23,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from distsim.cli.progress import Progress
 from distsim.cli.sizes import add_sizes, sweep, wanted
 from distsim.errors import ConfigError
 from distsim.units import format_bandwidth, format_size, format_time, parse_size, parse_time
@@ -153,9 +154,11 @@ def _native(args: argparse.Namespace, size: int, ranks: int, topology: Any, grou
         per_dim=tuple(filter(None, args.per_dim.split("+"))),
         endpoint_ps=parse_time(args.endpoint_delay or 0), nccl=nccl,
     )  # fmt: skip
-    return time_collective(
-        args.operation, size, ranks, topology, network=args.network, options=options, groups=groups, root=args.root
-    )
+    with Progress() as progress:
+        return time_collective(
+            args.operation, size, ranks, topology, network=args.network, options=options, groups=groups, root=args.root,
+            watch=lambda now: progress(None, f"{args.operation} of {format_size(size)}: simulated {format_time(now)}"),
+        )  # fmt: skip
 
 
 def _astra(args: argparse.Namespace, size: int, topology: Any, groups: tuple[tuple[int, ...], ...]) -> Any:

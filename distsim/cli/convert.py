@@ -26,6 +26,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
         "--to", metavar="FORMAT", help="native, parquet, et, chakra-json or chakra-legacy; default: by name of dst"
     )
     parser.add_argument("--groups", metavar="FILE", help="communicator groups of a Chakra source; default: beside it")
+    parser.add_argument("--ranks", type=int, metavar="N", help="number of ranks, of a SimAI workload")
     parser.add_argument(
         "--repair", action="store_true", help="drop dangling dependencies (for parquet, which cannot hold them)"
     )
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Convert and say what was written."""
     from distsim.trace.convert import FORMATS, convert
 
-    kind = convert(resolve(args.src), args.dst, args.to, args.groups, args.repair)
+    kind = convert(resolve(args.src), args.dst, args.to, args.groups, args.repair, args.ranks)
     if args.json:
         print(json.dumps({"source": args.src, "written": args.dst, "format": kind}))
     else:

@@ -4,6 +4,7 @@
   distsim flows scenario.json --network fluid:rtt_weighted=true       shares by 1/latency, as SimGrid's default
   distsim flows scenario.json --network fluid:cap=25GBps   no flow faster than its NIC
   distsim flows scenario.json.gz --network cut_through     queues instead of shares; whole picoseconds
+  distsim flows scenario.json --routing spray --network fluid:mtu=4096    other routes than the file's, packets counted
   distsim flows scenario.json --json | jq '.flows[] | [.id, .finish_s]'
 
 Completion of a flow is from when it could start (its start, or the finish of the last that it waits for) to its last byte.
@@ -25,6 +26,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network", default="fluid", help="level, as for distsim run: fluid (default), cut_through, chunk, analytic, ideal"
     )
+    parser.add_argument("--routing", default="", help="policy instead of the file's routes: ecmp, spray ...")
     parser.add_argument("--json", action="store_true", help="print one JSON document, every flow in it")
 
 
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from distsim.units import PS_PER_S, format_size, format_time
 
     scenario = read_netref(args.scenario)
-    times = flow_times(scenario, args.network)
+    times = flow_times(scenario, args.network, args.routing)
     took = times.finish - ready(scenario, times.finish)
     makespan = float(times.finish.max()) if len(took) else 0.0
     summary = {

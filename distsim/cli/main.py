@@ -14,9 +14,10 @@ from distsim.errors import DistsimError
 _DESCRIPTION = """distsim: discrete-event simulation of distributed ML training.
 
   distsim demo                                   a Llama training step on a fat tree, now
-  distsim run TRACE --topo fat_tree              your trace: .json, .et (prefix, folder, tar) or .parquet
-  distsim collective all_reduce --size 64MiB --ranks 64 --topo ring --algorithm ring
-  distsim topo fat_tree:k=8 --draw fat_tree.svg
+  distsim run TRACE --topo h100_superpod         your trace: Chakra .et or JSON, .parquet, SimAI .txt, GOAL
+  distsim compare TRACE --topo fat_tree          closed form, fair shares, queues: what the choice is worth
+  distsim collective all_reduce -b 1KiB -e 1GiB --ranks 16 --topo dgx_h100 --collectives nccl
+  distsim topo h100_superpod --gpus 1024 --draw superpod.svg
 """
 
 

@@ -76,8 +76,8 @@ def _sizes(args: argparse.Namespace, measured: dict[int, float]) -> list[int]:
     if by_file:
         found = [size for size in sorted(measured) if begin <= size <= end]
         if not found:
-            sizes = f"{format_size(first)} to {format_size(last)}"
-            raise ConfigError(f"no size from {begin} to {end} bytes was measured", where=args.compare, expected=sizes)
+            held = f"{format_size(first)} to {format_size(last)}"
+            raise ConfigError(f"no size from {begin} to {end} bytes was measured", where=args.compare, expected=held)
         return found
     if not 0 < begin <= end:
         raise ConfigError(f"sizes from {begin} to {end} bytes are none", where="--begin, --end", expected="0 < begin <= end")

@@ -19,7 +19,7 @@ from pathlib import Path
 from distsim.errors import ConfigError, UnknownNameError
 
 #: suites and what they check; a static list, so that --help imports nothing
-SUITES = ("astra", "goal", "nccl", "simgrid")
+SUITES = ("astra", "simgrid", "htsim", "goal", "nccl")
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:

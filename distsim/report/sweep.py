@@ -92,7 +92,7 @@ def _warnings(timings: Sequence[CollectiveTiming], network: str) -> list[str]:
     over = sum(int(t.links.busy.max(initial=0)) > t.time_ps > 0 for t in timings)
     if not over:
         return []
-    return [f"level {network} knows no contention, and {over} of {len(timings)} sizes use links beyond what they have: too fast"]
+    return [f"level {network} knows no contention, and {over} of {len(timings)} sizes ask too much of links: too fast"]
 
 
 def _off(timing: CollectiveTiming, real: float) -> float:

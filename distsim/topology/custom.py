@@ -47,7 +47,7 @@ from distsim.topology.presets import PRESETS
 from distsim.topology.routing import ShortestPath, components
 from distsim.topology.sizing import ranks
 from distsim.topology.spec import build
-from distsim.topology.wiring import Wiring
+from distsim.topology.wiring import MOST_NAMED, Wiring, refuse_many
 
 Nodes = int | dict[str, Count] | list[str]
 _PATTERN = re.compile(r"([^\[\]]+)(?:\[([0-9,:*\- ]+)\])?")
@@ -177,7 +177,8 @@ def read(path: Path) -> Graph | SpecFile:
             field.alias or name for model in (form, LinkRule, Nics, NodeType) for name, field in model.model_fields.items()
         ]
         unknown = first["type"] == "extra_forbidden"
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=2) if unknown else []
+        wrong = str(first["loc"][-1])  # NOTE: perhaps a key of another part of the file: that is no help
+        near = [name for name in difflib.get_close_matches(wrong, known, n=2) if name != wrong] if unknown else []
         reason = "unknown key" if unknown else first["msg"].removeprefix("Value error, ")
         raise TopologyError(f"{key}: {reason}", where=str(path), near=near) from None
 
@@ -185,7 +186,10 @@ def read(path: Path) -> Graph | SpecFile:
 def from_graph(graph: Graph, where: str) -> Topology:
     """The topology of a validated graph; ``where`` (its file) becomes name and spec, and begins every refusal."""
     laid = Laid()
+    refuse_many(_count(graph.hosts) + _count(graph.switches), "nodes", where)
     if isinstance(graph, Cluster):
+        for name in graph.nodes.keys() & graph.node_types.keys():
+            refuse_many(graph.nodes[name] * graph.node_types[name].parts, "nodes and ports", f"{where}: nodes.{name}")
         laid = lay(graph.node_types, graph.nodes, lambda key, reason: TopologyError(reason, where=f"{where}: {key}"))
     host_names = [*laid.hosts, *_names(graph.hosts, "gpu")]
     switch_names = [*laid.switches, *_names(graph.switches, "switch")]
@@ -212,6 +216,7 @@ def from_graph(graph: Graph, where: str) -> Topology:
             raise TopologyError(f"unknown link type {rule.type!r}", where=place, near=near, expected=_listed(graph.link_types))
         kind = graph.link_types[rule.type]
         ends, others = _pair(_select(rule.from_, number, place), _select(rule.to, number, place), rule.pairs, place)
+        refuse_many(len(ends) * rule.count, "cables", place, 5 * MOST_NAMED)
         if any(one == other for one, other in zip(ends, others, strict=True)):
             raise TopologyError("a cable joins a node to itself", where=place)
         wiring.add(rule.type, np.repeat(ends, rule.count), np.repeat(others, rule.count), kind.bandwidth, kind.latency)
@@ -264,6 +269,10 @@ def _devices(
     return kinds, None if len(kinds) == 1 else np.array([kinds.index(device) for device in at], np.int16)
 
 
+def _count(nodes: Nodes) -> int:
+    return len(nodes) if isinstance(nodes, list) else nodes if isinstance(nodes, int) else sum(nodes.values())
+
+
 def _names(nodes: Nodes, default: str) -> list[str]:
     """Every node's name: gpu0, gpu1 ... of a count."""
     if isinstance(nodes, list):
@@ -301,6 +310,7 @@ def _range(part: str, pattern: str, where: str) -> range:
     if match is None or match.group(3) == "0":
         raise TopologyError(f"{pattern!r} has an unreadable range {part!r}", where=where, expected="3, 0-7 or 0-31:8")
     first, last, step = match.groups()
+    refuse_many((int(last or first) - int(first)) // int(step or 1), f"nodes in {pattern!r}", where)
     return range(int(first), int(last or first) + 1, int(step or 1))
 
 
@@ -319,6 +329,7 @@ def _pair(ends: list[int], others: list[int], pairs: str | None, where: str) -> 
         return ends, np.repeat(others, len(ends) // len(others)).tolist()
     if pairs == "cyclic":
         return ends, [others[index % len(others)] for index in range(len(ends))]
+    refuse_many(len(ends) * len(others), "cables", where, 5 * MOST_NAMED)
     return [one for one in ends for _ in others], others * len(ends)
 
 

@@ -55,6 +55,12 @@ class NodeType(Parameters):
     pcie: Link | None = None  #: between each GPU and its NIC; without it a port is the GPU's own
     nics: Nics | list[Nics] = Field(default_factory=list)
 
+    @property
+    def parts(self) -> int:
+        """GPUs and ports of a node."""
+        groups = [self.nics] if isinstance(self.nics, Nics) else self.nics
+        return max(1, self.gpus) + sum(nics.count for nics in groups)
+
 
 @dataclass(slots=True)
 class Laid:

@@ -12,6 +12,13 @@ from distsim.topology.graph import Dimension, Paths, Topology
 from distsim.units import parse_bandwidth, parse_time
 
 MOST_LINKS = 100_000_000  #: beyond this the columns alone take more than 2 GB
+MOST_NAMED = 2_000_000  #: nodes of a file: each has a name of its own
+
+
+def refuse_many(count: int, what: str, where: str, most: int = MOST_NAMED) -> None:
+    """Refuse more nodes or cables than a file can name one by one. Raises TopologyError."""
+    if count > most:
+        raise TopologyError(f"{count:,} {what} are too many", where=where, expected=f"at most {most:,} in a file")
 
 
 def refuse_huge(cables: float) -> None:

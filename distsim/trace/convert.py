@@ -36,13 +36,16 @@ FORMATS = {
 }
 
 
-def convert(src: str, dst: str, to: str | None = None, groups: str | None = None, repair: bool = False) -> str:
+def convert(
+    src: str, dst: str, to: str | None = None, groups: str | None = None, repair: bool = False, ranks: int | None = None
+) -> str:
     """Write the trace ``src`` as ``dst``.
 
     Args:
         to: one of FORMATS; default by ``dst``: ``.json`` native, ``.parquet`` parquet, anything else et.
         groups: communicator-group file of the source.
         repair: drop dangling dependencies (parquet only; the other formats keep them as they are).
+        ranks: number of ranks, of a SimAI workload.
 
     Returns:
         The format that was written.
@@ -55,17 +58,19 @@ def convert(src: str, dst: str, to: str | None = None, groups: str | None = None
     kind = to or format_of(dst)
     if os.path.abspath(src) == os.path.abspath(dst):
         raise ConfigError("source and destination are the same", where=dst)
+    if ranks is not None and open_trace(src, groups)[0] != "simai":
+        raise ConfigError("has no effect on a trace that says its own", where="--ranks", fix="Leave it out.")
     with output() as out:
         if kind == "parquet":
-            _write_parquet(src, dst, groups, repair, out)
+            _write_parquet(src, dst, groups, repair, ranks, out)
         elif kind == "native":
-            document = open_document(src, groups)
+            document = open_document(src, groups, ranks)
             out.write(dst, native_write.write_document(document))
         else:
             writers: dict[str, Callable[[RankTrace, str], bytes]] = {
                 "et": lambda trace, _: protobuf.write_document(trace), "chakra-json": _objects, "chakra-legacy": _legacy,
             }  # fmt: skip
-            _write_ranks(open_document(src, groups), dst, "et" if kind == "et" else "json", writers[kind], out)
+            _write_ranks(open_document(src, groups, ranks), dst, "et" if kind == "et" else "json", writers[kind], out)
     return kind
 
 
@@ -75,7 +80,7 @@ def format_of(dst: str) -> str:
     return "native" if name.endswith(".json") else "parquet" if name.endswith(".parquet") else "et"
 
 
-def open_document(src: str, groups: str | None = None) -> Document:
+def open_document(src: str, groups: str | None = None, ranks: int | None = None) -> Document:
     """Any trace as documents."""
     kind, content = open_trace(src, groups)
     if kind in ("et", "json"):
@@ -88,15 +93,15 @@ def open_document(src: str, groups: str | None = None) -> Document:
         graph = parquet.read(src)
         content = native.parse(json.dumps(_native_object(graph, parquet.native_programs(src, graph))).encode(), src)
     if kind in ("simai", "goal"):
-        content = _graph_as_native(src)
+        content = _graph_as_native(src, ranks)
     return native.document(content)
 
 
-def _graph_as_native(src: str) -> Native:
+def _graph_as_native(src: str, ranks: int | None) -> Native:
     """A SimAI workload, its layers run in order, or a GOAL schedule in the native form. TraceError: what that cannot say."""
     from distsim.trace import native
 
-    graph, defects = load(src)
+    graph, defects = load(src, ranks=ranks)
     refuse([defect for defect in defects if defect.kind in ("message", "order")], True)
     programs = [
         {
@@ -156,14 +161,15 @@ def _write_ranks(document: Document, dst: str, suffix: str, writer: Callable[[Ra
         out.write(dst, buffer.getvalue())
 
 
-def _write_parquet(src: str, dst: str, groups: str | None, repair: bool, out: Output) -> None:
+def _write_parquet(src: str, dst: str, groups: str | None, repair: bool, ranks: int | None, out: Output) -> None:
     from distsim.trace import parquet
 
     kind, content = open_trace(src, groups)
     if kind == "parquet":
         raise ConfigError("source and destination are both Parquet", where=src, fix="Copy the file.")
     if kind in ("native", "simai", "goal"):
-        _write_native_as_parquet(src, content if kind == "native" else _graph_as_native(src), dst, repair, out)
+        stated = content if kind == "native" else _graph_as_native(src, ranks)
+        _write_native_as_parquet(src, stated, dst, repair, ranks, out)
         return
     located, defined = content
     decoded = chakra.decode(located, defined) if kind == "et" else None
@@ -194,11 +200,11 @@ def _write_parquet(src: str, dst: str, groups: str | None, repair: bool, out: Ou
     parquet.write(graph, out.reserve(dst), extras, heads)
 
 
-def _write_native_as_parquet(src: str, content: Any, dst: str, repair: bool, out: Output) -> None:
+def _write_native_as_parquet(src: str, content: Any, dst: str, repair: bool, ranks: int | None, out: Output) -> None:
     """A native trace keeps its shared programs and relative groups."""
     from distsim.trace import native, parquet
 
-    graph, defects = load(src, repair=repair)
+    graph, defects = load(src, repair=repair, ranks=ranks)
     refuse([defect for defect in defects if defect.kind in ("dangling", "duplicate")], strict=False)
     extras = [
         [parquet.extra_of(native.placed_object(placed), native_write.row_object(graph, program, row))

@@ -53,6 +53,20 @@ def test_no_file_and_no_such_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such trace" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("target", ["w.json", "w.parquet", "et/w"])
+def test_convert_takes_the_ranks_of_a_workload(target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workload = tmp_path / "w.txt"
+    workload.write_text("MICRO\n1\na -1 1000 ALLREDUCE 1000000 2000 NONE 0 3000 ALLREDUCE 4000000 100\n")
+    written = str(tmp_path / target)
+    assert main(["convert", str(workload), written]) == 1
+    assert "Give --ranks N" in capsys.readouterr().err
+    assert main(["convert", str(workload), written, "--ranks", "4"]) == 0
+    assert main(["trace", written, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["ranks"] == 4
+    assert main(["convert", str(TRACES / "pipeline_send_recv.json"), str(tmp_path / "p" / "x"), "--ranks", "3"]) == 2
+    assert "--ranks: has no effect" in capsys.readouterr().err
+
+
 def test_convert_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", str(TRACES / "pipeline_send_recv.json"), str(tmp_path / "et.tar.gz")]) == 0
     assert "as et" in capsys.readouterr().out

@@ -157,6 +157,34 @@ def test_refusals(file, case: str) -> None:
     assert str(caught.value).startswith(path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hosts: 4000000000\nlink_types: {}\nlinks: []\n",
+        "hosts: 40000\nlink_types: {p: {bandwidth: 1GB/s, latency: 1ns}}\n"
+        "links:\n  - {from: 'gpu[*]', to: 'gpu[*]', type: p, pairs: all}\n",
+        "hosts: 2\nlink_types: {p: {bandwidth: 1GB/s, latency: 1ns}}\n"
+        "links:\n  - {from: gpu0, to: gpu1, type: p, count: 2000000000}\n",
+        "hosts: 2\nlink_types: {p: {bandwidth: 1GB/s, latency: 1ns}}\n"
+        "links:\n  - {from: gpu0, to: 'gpu[1-99999999999]', type: p}\n",
+        "node_types: {a: {gpus: 8}}\nnodes: {a: 2000000000}\n",
+        "node_types: {a: {gpus: 2000000000}}\nnodes: {a: 2}\n",
+        "node_types: {a: {gpus: 8}}\nnodes: {a: 2}\nswitches: {leaf: 2000000000}\n",
+    ],
+)
+def test_absurd_counts_are_refused_at_once(file, text: str) -> None:
+    path = file(text)
+    with pytest.raises(TopologyError, match="are too many"):
+        build(path)
+
+
+def test_a_key_of_another_part_is_not_offered_as_the_nearest(file) -> None:
+    text = "hosts: 2\nlink_types: {}\nlinks:\n  - {from: gpu0, to: gpu1, type: p, bandwidth: 1GB/s}\n"
+    with pytest.raises(TopologyError, match="bandwidth: unknown key") as caught:
+        build(file(text))
+    assert "Nearest: bandwidth" not in str(caught.value)
+
+
 def test_too_few_hosts(file) -> None:
     with pytest.raises(TopologyError, match="has 4 hosts, but the job has 9 ranks"):
         build(file(GRAPH), 9)
