@@ -52,11 +52,13 @@ class RunSpec(BaseModel):
     topo: str = Field("fat_tree", description="topology: name:key=value,... or a YAML file")
     network: str = Field("cut_through", description="level: analytic, cut_through, chunk (store and forward), ideal, loggops")
     routing: str = Field(
-        "static", description="routing policy: static, shortest, ecmp, spray, adaptive, valiant, table:file=FILE (NAME:key=value)"
+        "static", description="routing policy: static, shortest, ecmp, spray, adaptive, valiant, table:file=FILE"
     )
     collectives: Literal["native", "nccl"] = Field("native", description="distsim's own algorithms, or as NCCL runs them")
     nccl_algo: str | None = Field(None, description="nccl: only this algorithm: ring, tree, nvls, nvls_tree, pat (NCCL_ALGO)")
     nccl_proto: str | None = Field(None, description="nccl: only this protocol: ll, ll128, simple (NCCL_PROTO)")
+    nccl_pxn: str | None = Field(None, description="nccl: all_to_all between nodes by rail: on (NCCL's default) or off")
+    nccl_fabric: str | None = Field(None, description="nccl: what the NICs are: ib (default), roce, efa")
     calibration: str | None = Field(None, description="nccl: calibration file, see distsim calibrate nccl")
     algorithm: str = Field("", description="collective algorithm: NAME, or operation=NAME,operation=NAME")
     splits: int = Field(1, ge=1, description="chunks per collective, pipelined through the algorithm")
@@ -167,7 +169,10 @@ def collective_options(spec: RunSpec) -> CollectiveOptions:
     native = {"--algorithm": bool(spec.algorithm), "--splits": spec.splits > 1}
     return CollectiveOptions.parse(
         spec.algorithm, chunks=spec.splits, optimization=spec.optimization, endpoint_ps=parse_time(spec.endpoint_delay or 0),
-        nccl=NcclOptions.parse(spec.collectives, spec.nccl_algo, spec.nccl_proto, spec.calibration, native=native),
+        nccl=NcclOptions.parse(
+            spec.collectives, spec.nccl_algo, spec.nccl_proto, spec.calibration, pxn=spec.nccl_pxn, fabric=spec.nccl_fabric,
+            native=native,
+        ),
     )  # fmt: skip
 
 

@@ -13,13 +13,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from distsim.topology.fabric import SCALE_UP
 from distsim.topology.graph import Paths, Topology
 from distsim.topology.lanes import choices_of, part_of
 
 _Number = TypeVar("_Number", bound=np.generic)
 
-#: beginnings of the names of link domains inside a node
-INSIDE = ("nvlink", "xgmi")
 
 
 def with_injection(topology: Topology, bandwidth: float) -> Topology:
@@ -46,7 +45,7 @@ class Injected:
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
-        inside = np.array([name.startswith(INSIDE) for name in topology.domains], np.bool_)
+        inside = np.array([name.startswith(SCALE_UP) for name in topology.domains], np.bool_)
         self._inside = inside[topology.link_domain]
         self._from_host = topology.link_src < topology.hosts
         self.ways, self.part, self.chooses = topology.ways, part_of(topology), choices_of(topology) > 1

@@ -40,11 +40,13 @@ from pydantic import Field, ValidationError
 
 from distsim.errors import ConfigError, TopologyError
 from distsim.params import Count, Parameters, worst
+from distsim.topology.fabric import SCALE_UP
 from distsim.topology.graph import Topology
 from distsim.topology.hosts import Device
 from distsim.topology.node_types import Laid, Link, Nics, NodeType, Pairs, lay
 from distsim.topology.presets import PRESETS
 from distsim.topology.routing import ShortestPath, components
+from distsim.topology.servers import Part, ServerRouter
 from distsim.topology.sizing import ranks
 from distsim.topology.spec import build
 from distsim.topology.wiring import MOST_NAMED, Wiring, refuse_many
@@ -74,6 +76,7 @@ class Graph(Parameters):
     ties: Literal["spread", "lowest"] = "spread"
     host_forwarding: bool = True  #: whether a host may carry the traffic of others
     devices: Device | dict[str, Device] = Field(default_factory=dict)  #: of all hosts, or of those that a pattern selects
+    calibration: str = ""  #: NCCL calibration of this cluster, beside the file
 
 
 class Cluster(Graph):
@@ -92,6 +95,7 @@ class SpecFile(Parameters):
 
     description: str = ""
     spec: str
+    calibration: str = ""  #: NCCL calibration of this cluster, beside the file
 
 
 class _Loader(yaml.SafeLoader):
@@ -114,15 +118,17 @@ def load(path: str, hosts: int | None = None) -> Topology:
 
     Raises: TopologyError on a missing, malformed or disconnected file, or one with fewer hosts than ranks.
     """
-    document = read(find(path))
+    place = find(path)
+    document = read(place)
+    calibration = str(place.parent / document.calibration) if document.calibration else ""
     if isinstance(document, SpecFile):
         try:
             topology = build(document.spec, hosts)
         except ConfigError as error:
             where = f"{path}: {error.where}" if error.where else path
             raise TopologyError(error.what, where=where, expected=error.expected, near=error.near, fix=error.fix) from None
-        return dataclasses.replace(topology, name=Path(path).stem)
-    topology = from_graph(document, path)
+        return dataclasses.replace(topology, name=Path(path).stem, calibration=calibration)
+    topology = dataclasses.replace(from_graph(document, path), calibration=calibration)
     if hosts is not None and topology.hosts < hosts:
         raise TopologyError(
             f"the topology has {topology.hosts} hosts, but the job has {ranks(hosts)}",
@@ -225,6 +231,7 @@ def from_graph(graph: Graph, where: str) -> Topology:
     _refuse_parts(names, len(host_names), src, dst, where)
     router = ShortestPath(names, len(host_names), src, dst, ties=graph.ties, host_forwarding=graph.host_forwarding)
     topology = wiring.topology(Path(where).stem, len(host_names), switch_names, router, host_names=host_names)
+    topology = _in_servers(topology, router)
     if not graph.host_forwarding and not _one_fabric(topology):
         everyone = np.arange(topology.hosts, dtype=np.int32)
         try:
@@ -236,6 +243,19 @@ def from_graph(graph: Graph, where: str) -> Topology:
     sizes = {kind.gpus for kind in graph.node_types.values()} if isinstance(graph, Cluster) and not graph.hosts else set()
     levels = (gpus, topology.hosts // gpus) if len(sizes) == 1 and (gpus := next(iter(sizes))) > 1 else ()
     return dataclasses.replace(topology, spec=where, devices=devices, host_device=host_device, levels=levels)
+
+
+def _in_servers(topology: Topology, router: ShortestPath) -> Topology:
+    """The topology with traffic between hosts that scale-up links join kept on these, where hosts forward for nobody."""
+    scale_up = np.array([name.startswith(SCALE_UP) for name in topology.domains], np.bool_)[topology.link_domain]
+    if router.host_forwarding or not scale_up.any() or scale_up.all():
+        return topology
+    src, dst = topology.link_src[scale_up], topology.link_dst[scale_up]
+    server = components(topology.nodes, src, dst)[: topology.hosts]
+    own = ShortestPath(topology.node_names, topology.hosts, src, dst, ties=router.ties, host_forwarding=False)
+    everything = Part(np.arange(topology.links, dtype=np.int32), router)
+    inside = Part(np.flatnonzero(scale_up).astype(np.int32), own)
+    return dataclasses.replace(topology, router=ServerRouter(server, everything, inside, by_hops=router.by_hops))
 
 
 def _one_fabric(topology: Topology) -> bool:

@@ -1,228 +1,199 @@
-"""All shortest routes between hosts of any graph: which next links lie on them, how many there are, and walks along them.
+"""All routes between hosts that are as good as the topology's own: how many there are, and walks along them.
 
-A breadth-first search from a destination tells the hops from every node; the links that come one hop closer, listed by
-destination and node, are all that routes of equal cost are made of. A host whose only cable leads to a switch is that switch
-to the search, so that the hosts of a leaf share one. Walks are taken for all pairs at once, a step at a time, choosing by a
-hash as switches do (ECMP), or by the number of the route among all of them.
+As good means of the same shape between the same ends of the fabric (see topology/fabric.py); what of a route is scale-up
+network stays as it is, and so do pairs that never leave it. Walks are taken for all pairs at once, a step at a time, choosing
+by a hash as switches do (ECMP), or by the number of the route among all of them.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distsim.errors import TopologyError
+from distsim.topology.fabric import Crossings, Fabric
 from distsim.topology.graph import Paths, Topology
-from distsim.topology.routing import UNREACHABLE, ragged
+from distsim.topology.onward import Graph, Onward, Shapes, search
 
-_BATCH_CELLS = 1 << 22  #: (destination, link) cells searched together
-_WHOLE_CELLS = 1 << 25  #: up to so many, all destinations are searched once and kept; else those asked for, each time
-_MOST = 1 << 40  #: routes counted between two nodes; of more, some are never taken
+_BATCH_CELLS = 1 << 22  #: (goal, link) pairs searched together
+_WHOLE_CELLS = 1 << 25  #: up to so many, all goals are searched once and kept; else those asked for, each time
 
 _Numbers = NDArray[np.int64]
+#: (which of the pairs that walk, cells they are at, where the entries of these begin, how many) -> which one each takes
+_Choice = Callable[[_Numbers, _Numbers, _Numbers, _Numbers], _Numbers]
+Own = Callable[[], _Numbers]  #: tells the numbers of the topology's own routes
+#: (rows of pairs, how many routes each has, Own) -> numbers of routes
+Pick = Callable[[_Numbers, _Numbers, Own], _Numbers]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Onward:
-    """Of some destinations, the links that come closer. Cells are ``destination * nodes + node``."""
+class _Batch:
+    """Pairs whose goals were searched together."""
 
-    first: _Numbers  #: of every cell and of the one after the last: where its links begin
-    link: NDArray[np.int32]
-    before: _Numbers  #: of every link listed: routes over the links listed before it at its node
-    even: NDArray[np.bool_]  #: of the first link of every cell: all its links lie on as many routes
-    routes: _Numbers  #: from every cell
-    hops: NDArray[np.int32]  #: from every cell; UNREACHABLE where there is no way
-
-
-#: (rows of pairs, the nodes they are at, first of the links to choose from, how many, Onward) -> which one each takes
-_Choice = Callable[[_Numbers, _Numbers, _Numbers, _Numbers, Onward], _Numbers]
+    graph: Graph
+    onward: Onward
+    row: _Numbers  #: of the pairs
+    which: _Numbers  #: their places in the columns of Crossings
+    cell: _Numbers  #: where they set out
 
 
 class EqualCost:
-    """Shortest routes by hops. Hosts carry the traffic of others only between hosts that have no other way."""
+    """Routes of the same shape as the topology's own. All methods raise TopologyError where the topology has no route."""
 
     def __init__(self, topology: Topology) -> None:
-        self.topology = topology
-        hosts, nodes, src, dst = topology.hosts, topology.nodes, topology.link_src, topology.link_dst
-        out, into = np.bincount(src, minlength=nodes), np.bincount(dst, minlength=nodes)
-        hanging = (out == 1) & (into == 1) & (np.arange(nodes) < hosts)
-        away = np.flatnonzero(hanging[src] & (dst >= hosts))
-        back = np.flatnonzero(hanging[dst] & (src >= hosts))
-        self._leave, self._enter = np.full((2, hosts), -1, np.int32)  # the links of a host that hangs on a switch
-        self._leave[src[away]], self._enter[dst[back]] = away, back
-        stands = np.arange(nodes, dtype=np.int32)
-        stands[src[away]] = dst[away]
-        core = np.unique(stands)  # nodes that are searched
-        self._core = core.astype(np.int64)
-        self._nodes = len(core)
-        number = np.full(nodes, -1, np.int64)
-        number[core] = np.arange(len(core))
-        self._place = number[stands]  # of every node: the one that stands for it
-        inner = np.flatnonzero((number[src] >= 0) & (number[dst] >= 0))
-        inner = inner[np.argsort(src[inner], kind="stable")]
-        self._link = inner.astype(np.int32)
-        self._src, self._dst = number[src[inner]], number[dst[inner]]
-        self._into = np.argsort(self._dst, kind="stable")
-        self._into_ptr = np.searchsorted(self._dst[self._into], np.arange(self._nodes + 1)).astype(np.int64)
-        self._goals = np.unique(self._place[:hosts])
-        self._whole = len(self._goals) * max(len(inner), self._nodes) <= _WHOLE_CELLS
-        self._forwarding = bool(getattr(topology.router, "host_forwarding", True))
+        self.fabric = Fabric(topology)
+        self._shapes = Shapes(np.zeros(self.fabric.classes, np.int64))
+        self._graphs: dict[bool, Graph] = {}
         self._kept: dict[tuple[bool, int], Onward] = {}
 
     def count(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> _Numbers:
-        """How many shortest routes every pair has (1 to itself). Raises TopologyError where there is none."""
+        """How many routes every pair has (1 to itself)."""
         total = np.ones(len(src), np.int64)
-        for rows, cell, onward in self._batches(src, dst):
-            total[rows] = onward.routes[cell + self._place[src[rows]]]
+        for batch in self._batches(self.fabric.crossings(src, dst)):
+            total[batch.row] = batch.onward.routes[batch.cell]
         return total
 
     def hashed(self, src: NDArray[np.int32], dst: NDArray[np.int32], key: NDArray[np.uint64]) -> Paths:
-        """Routes on which every switch chooses by a hash of the pair's key and its own number. Raises as :meth:`count`."""
+        """Routes on which every node chooses by a hash of the pair's key and its own number."""
+        found = self.fabric.crossings(src, dst)
+        links = found.paths[1].copy()
+        for batch in self._batches(found):
+            node, keys = batch.onward.node, key[batch.row]
 
-        def choose(rows: _Numbers, here: _Numbers, first: _Numbers, width: _Numbers, onward: Onward) -> _Numbers:
-            mixed = mix(key[rows] + self._core[here].astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F))
-            return (mixed % width.astype(np.uint64)).astype(np.int64)
+            def choose(
+                pairs: _Numbers, cell: _Numbers, first: _Numbers, width: _Numbers, node: NDArray[np.int32] = node,
+                keys: NDArray[np.uint64] = keys,
+            ) -> _Numbers:  # fmt: skip
+                mixed = mix(keys[pairs] + node[cell].astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F))
+                return (mixed % width.astype(np.uint64)).astype(np.int64)
 
-        return self._walk(src, dst, choose)
+            _walk(links, found, batch, choose)
+        return found.paths[0], links
 
     def numbered(self, src: NDArray[np.int32], dst: NDArray[np.int32], number: _Numbers) -> Paths:
         """The routes with these numbers, which are below :meth:`count`: every route has one.
 
-        Neighbouring numbers part at the first switch that offers as many routes over each of its links, as in trees. Raises as
-        :meth:`count`.
+        Neighbouring numbers part at the first node that offers as many routes over each of its links, as in trees.
         """
-        left = number.copy()
+        return self.picked(src, dst, lambda rows, count, own: number[rows])
 
-        def choose(rows: _Numbers, here: _Numbers, first: _Numbers, width: _Numbers, onward: Onward) -> _Numbers:
-            wanted = left[rows]
-            chosen, rest = wanted % width, wanted // width
-            uneven = np.flatnonzero(~onward.even[first])
-            if len(uneven):
-                begin, many, number = first[uneven], width[uneven], wanted[uneven]
-                which = np.zeros(len(uneven), np.int64)
-                for step in range(1, int(many.max())):
-                    which += (step < many) & (onward.before[np.minimum(begin + step, begin + many - 1)] <= number)
-                chosen[uneven], rest[uneven] = which, number - onward.before[begin + which]
-            left[rows] = rest
-            return np.asarray(chosen, np.int64)
+    def picked(self, src: NDArray[np.int32], dst: NDArray[np.int32], pick: Pick) -> Paths:
+        """The routes whose numbers ``pick`` gives, see :meth:`numbered`; it is asked of pairs that have a choice only."""
+        found = self.fabric.crossings(src, dst)
+        links = found.paths[1].copy()
+        for batch in self._batches(found):
+            onward = batch.onward
+            left = pick(batch.row, onward.routes[batch.cell], functools.partial(_own, found, batch)).copy()
 
-        return self._walk(src, dst, choose)
+            def choose(
+                pairs: _Numbers, cell: _Numbers, first: _Numbers, width: _Numbers, left: _Numbers = left,
+                onward: Onward = onward,
+            ) -> _Numbers:  # fmt: skip
+                wanted = left[pairs]
+                chosen, rest = wanted % width, wanted // width
+                uneven = np.flatnonzero(~onward.even[cell])
+                if len(uneven):
+                    begin, many, number = first[uneven], width[uneven], wanted[uneven]
+                    which = np.zeros(len(uneven), np.int64)
+                    for step in range(1, int(many.max())):
+                        which += (step < many) & (onward.before[np.minimum(begin + step, begin + many - 1)] <= number)
+                    chosen[uneven], rest[uneven] = which, number - onward.before[begin + which]
+                left[pairs] = rest
+                return np.asarray(chosen, np.int64)
 
-    def _walk(self, src: NDArray[np.int32], dst: NDArray[np.int32], choose: _Choice) -> Paths:
-        counts = np.zeros(len(src), np.int64)
-        walked = []
-        for rows, cell, onward in self._batches(src, dst):
-            here = self._place[src[rows]]
-            inner = onward.hops[cell + here].astype(np.int64)
-            leave, enter = self._leave[src[rows]], self._enter[dst[rows]]
-            counts[rows] = inner + (leave >= 0) + (enter >= 0)
-            row, step = ragged(counts[rows])
-            links = np.empty(len(row), np.int32)
-            first = np.cumsum(counts[rows]) - counts[rows]
-            links[first[leave >= 0]] = leave[leave >= 0]
-            links[(first + counts[rows] - 1)[enter >= 0]] = enter[enter >= 0]
-            first += leave >= 0
-            live, taken = np.flatnonzero(inner), 0
-            while len(live):
-                at = cell[live] + here[live]
-                begin = onward.first[at]
-                width = onward.first[at + 1] - begin
-                several = np.flatnonzero(width > 1)
-                if len(several):
-                    some = live[several]
-                    begin[several] += choose(rows[some], here[some], begin[several], width[several], onward)
-                link = onward.link[begin]
-                links[first[live] + taken] = self._link[link]
-                here[live] = self._dst[link]
-                taken += 1
-                live = live[inner[live] > taken]
-            walked.append((rows[row], step, links))
-        offsets = np.zeros(len(src) + 1, np.int64)
-        np.cumsum(counts, out=offsets[1:])
-        result = np.empty(offsets[-1], np.int32)
-        for row, step, links in walked:
-            result[offsets[row] + step] = links
-        return offsets, result
+            _walk(links, found, batch, choose)
+        return found.paths[0], links
 
-    def _batches(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> Iterator[tuple[_Numbers, _Numbers, Onward]]:
-        """(rows of pairs of different hosts, first cells of their destinations, the links), all such pairs."""
-        left = np.flatnonzero(src != dst)
-        for through_hosts in (False, True)[: 1 + self._forwarding]:
-            lost = [np.zeros(0, np.int64)]
-            for rows, cell, onward in self._searched(dst, left, through_hosts):
-                found = onward.hops[cell + self._place[src[rows]]] != UNREACHABLE
-                lost.append(rows[~found])
-                if found.any():
-                    yield rows[found], cell[found], onward
-            left = np.concatenate(lost)
-        if len(left):
-            raise self._unreachable(src, dst, left)
+    def _batches(self, found: Crossings) -> Iterator[_Batch]:
+        """All pairs that have more than their own route to choose from, or might have."""
+        if not len(found.rows):
+            return
+        most = np.maximum(found.shape.max(axis=0), self._shapes.most)
+        if (most > self._shapes.most).any():
+            self._shapes = Shapes(most)
+            self._kept.clear()
+        shape = found.shape @ self._shapes.stride
+        for through_hosts in (False, True):
+            which = np.flatnonzero(found.through_hosts == through_hosts)
+            if not len(which):
+                continue
+            graph = self._graphs.get(through_hosts)
+            if graph is None:
+                graph = self._graphs[through_hosts] = Graph(self.fabric, through_hosts=through_hosts)
+            node, goal = graph.start[found.entry[which]], graph.goal[found.exit[which]]
+            for some, place, onward in self._searched(graph, goal, through_hosts):
+                cell = onward.find(place, node[some], shape[which[some]])
+                # NOTE: not found is what its own router leads over more links of some class than needed: it keeps that route
+                some, cell = some[cell >= 0], cell[cell >= 0]
+                yield _Batch(graph, onward, found.rows[which[some]], which[some], cell)
 
-    def _searched(
-        self, dst: NDArray[np.int32], rows: _Numbers, through_hosts: bool
-    ) -> Iterator[tuple[_Numbers, _Numbers, Onward]]:
-        place = self._place[dst[rows]]
-        goals = self._goals if self._whole else np.unique(place)
-        which = np.searchsorted(goals, place)
-        size = max(1, _BATCH_CELLS // max(1, len(self._link), self._nodes))
+    def _searched(self, graph: Graph, goal: _Numbers, through_hosts: bool) -> Iterator[tuple[_Numbers, _Numbers, Onward]]:
+        """(rows of ``goal``, place of their goals among those searched, the search)."""
+        every = np.unique(graph.goal[: graph.hosts])
+        whole = len(every) * max(len(graph.kept), graph.nodes) <= _WHOLE_CELLS
+        goals = np.union1d(every, goal) if whole else np.unique(goal)
+        whole &= len(goals) == len(every)
+        place = np.searchsorted(goals, goal)
+        size = max(1, _BATCH_CELLS // max(1, len(graph.kept), graph.nodes * max(self._shapes.ranks, self._shapes.words)))
         for start in range(0, len(goals), size):
-            some = np.flatnonzero((which >= start) & (which < start + size)) if len(goals) > size else np.arange(len(rows))
+            some = np.flatnonzero((place >= start) & (place < start + size)) if len(goals) > size else np.arange(len(goal))
             if not len(some):
                 continue
             key = (through_hosts, start)
-            onward = self._kept.get(key)
+            onward = self._kept.get(key) if whole else None
             if onward is None:
-                onward = self._search(goals[start : start + size], through_hosts)
-                if self._whole:
+                onward = search(graph, goals[start : start + size], self._shapes)
+                if whole:
                     self._kept[key] = onward
-            yield rows[some], (which[some] - start) * self._nodes, onward
+            yield some, place[some] - start, onward
 
-    def _search(self, goals: _Numbers, through_hosts: bool) -> Onward:
-        nodes, links = self._nodes, len(self._link)
-        cells = np.arange(len(goals), dtype=np.int64) * nodes + goals
-        hops = np.full(len(goals) * nodes, UNREACHABLE, np.int32)
-        routes, seen = np.zeros(len(hops), np.int64), np.zeros(len(hops), np.int64)
-        hops[cells], routes[cells] = 0, 1
-        closer = np.zeros(len(goals) * links, np.bool_)
-        reach = 0
-        while len(cells):
-            reach += 1
-            node = cells % nodes
-            row, step = ragged(self._into_ptr[node + 1] - self._into_ptr[node])
-            link = self._into[self._into_ptr[node[row]] + step]
-            cell = cells[row] - node[row] + self._src[link]
-            new = hops[cell] == UNREACHABLE
-            link, row, cell = link[new], row[new], cell[new]
-            closer[cells[row] // nodes * links + link] = True
-            np.add.at(routes, cell, routes[cells[row]])
-            turn = np.arange(len(cell))
-            seen[cell] = turn
-            cells = cell[seen[cell] == turn]
-            hops[cells] = reach
-            routes[cells] = np.minimum(routes[cells], _MOST)
-            if not through_hosts:
-                cells = cells[self._core[cells % nodes] >= self.topology.hosts]
-        listed = np.flatnonzero(closer)
-        goal, link = listed // links, listed % links
-        cell = goal * nodes + self._src[link]
-        first = np.searchsorted(cell, np.arange(len(hops) + 1)).astype(np.int64)
-        over = routes[goal * nodes + self._dst[link]]
-        before = np.cumsum(over) - over
-        begin = first[cell]
-        odd = np.zeros(len(link), np.bool_)
-        odd[begin[over != over[begin]]] = True
-        return Onward(first, link.astype(np.int32), before - before[begin], ~odd, routes, hops)
 
-    def _unreachable(self, src: NDArray[np.int32], dst: NDArray[np.int32], rows: _Numbers) -> TopologyError:
-        names = self.topology.node_names
-        pairs = [f"{names[src[row]]} -> {names[dst[row]]}" for row in rows[:3]]
-        return TopologyError(
-            f"no path for {len(rows)} of {len(src)} pairs: {', '.join(pairs)}{' ...' if len(rows) > 3 else ''}",
-            expected="every host to reach every other",
-        )
+def _walk(links: NDArray[np.int32], found: Crossings, batch: _Batch, choose: _Choice) -> None:
+    """Write the routes of a batch over the topology's own, link for link."""
+    onward, steps = batch.onward, found.steps[batch.which]
+    first, entry, exit = found.first[batch.which], found.entry[batch.which], found.exit[batch.which]
+    cell, live = batch.cell.copy(), np.flatnonzero(onward.routes[batch.cell] > 1)
+    taken = 0
+    while len(live):
+        at = cell[live]
+        place = onward.first[at]
+        width = onward.first[at + 1] - place
+        several = np.flatnonzero(width > 1)
+        if len(several):
+            place[several] += choose(live[several], at[several], place[several], width[several])
+        name = onward.name[place].astype(np.int64)
+        links[first[live] + taken] = batch.graph.real(name, entry[live], exit[live], first=taken == 0)
+        cell[live] = onward.to[place]
+        taken += 1
+        live = live[steps[live] > taken]
+
+
+def _own(found: Crossings, batch: _Batch) -> _Numbers:
+    """The number of the topology's own route among those of every pair."""
+    onward, labels = batch.onward, batch.graph.labels
+    steps, first = found.steps[batch.which], found.first[batch.which]
+    owner = np.repeat(np.arange(len(onward.first) - 1), np.diff(onward.first))
+    key = owner * labels + onward.name
+    cell, live, taken = batch.cell.copy(), np.arange(len(steps)), 0
+    passed: list[tuple[_Numbers, _Numbers, _Numbers]] = []
+    while len(live):
+        at = cell[live]
+        name = batch.graph.label[found.paths[1][first[live] + taken]]
+        place = np.searchsorted(key, at * labels + name)
+        several = np.flatnonzero(onward.first[at + 1] - onward.first[at] > 1)
+        passed.append((live[several], at[several], place[several]))
+        cell[live] = onward.to[place]
+        taken += 1
+        live = live[steps[live] > taken]
+    number = np.zeros(len(steps), np.int64)
+    for rows, at, place in reversed(passed):
+        begin = onward.first[at]
+        even = number[rows] * (onward.first[at + 1] - begin) + place - begin
+        number[rows] = np.where(onward.even[at], even, onward.before[place] + number[rows])
+    return number
 
 
 def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -52,6 +52,7 @@ class Topology:
     bisection: float | None = None  #: bytes/s one way over the worst even split of the hosts, where a closed form is exact
     devices: tuple[str, ...] = ()  #: kinds of device at the hosts, such as h100; empty where the topology does not say
     host_device: NDArray[np.int16] | None = None  #: index into ``devices`` of every host; None: all are ``devices[0]``
+    calibration: str = ""  #: file with an NCCL calibration of this cluster, used where none other is given
 
     @property
     def nodes(self) -> int:

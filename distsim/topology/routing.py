@@ -56,6 +56,8 @@ class ShortestPath:
         host_forwarding: whether a host may carry the traffic of others (a ring of GPUs needs it).
     """
 
+    by_hops = True  #: it knows no other length: any route of as many links is as good (see topology/fabric.py)
+
     def __init__(
         self,
         node_names: Sequence[str],

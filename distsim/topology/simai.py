@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.errors import ConfigError, TopologyError
-from distsim.topology.graph import Paths, Topology
-from distsim.topology.routing import components, ragged
+from distsim.topology.graph import Topology
+from distsim.topology.routing import components
+from distsim.topology.servers import Part, ServerRouter
 from distsim.topology.sizing import ranks
 from distsim.topology.switch_paths import SwitchPaths
 from distsim.topology.wiring import refuse_huge
@@ -176,7 +177,11 @@ def _topology(file: _File, path: str) -> Topology:
     server = components(nodes, src[nvlink], dst[nvlink])[:hosts]
     names = _names(file, tier)
     domain, domains = _domains(nvlink, np.maximum(tier[src], tier[dst]), _rails(hosts, server, src[~nvlink], dst[~nvlink]))
-    router = ServerRouter(names, hosts, src, dst, nvlink, server)
+    outside, inside = (
+        Part(np.flatnonzero(chosen).astype(np.int32), SwitchPaths(names, hosts, src[chosen], dst[chosen]))
+        for chosen in (~nvlink, nvlink)
+    )
+    router = ServerRouter(server, outside, inside)
     _refuse_cut(names, server, components(nodes, src[~nvlink], dst[~nvlink])[:hosts], path)
     inferred = []
     if file.faulty:
@@ -245,49 +250,3 @@ def _refuse_cut(names: Sequence[str], server: NDArray[np.int32], part: NDArray[n
         expected="every GPU to reach those of other servers without passing a GPU or an NVSwitch",
         fix="Add the missing cables.",
     )  # fmt: skip
-
-
-class ServerRouter:
-    """Router: within a server over its NVSwitches, between servers over the rest of the network."""
-
-    host_forwarding = False  #: no GPU carries the traffic of others
-
-    def __init__(
-        self, names: Sequence[str], hosts: int, src: NDArray[np.int32], dst: NDArray[np.int32], nvlink: NDArray[np.bool_],
-        server: NDArray[np.int32],
-    ) -> None:  # fmt: skip
-        """nvlink: which links lead to an NVSwitch; server: a number for every GPU, equal where these join them."""
-        self._server = server
-        self._parts = [
-            (np.flatnonzero(chosen).astype(np.int32), SwitchPaths(names, hosts, src[chosen], dst[chosen]))
-            for chosen in (~nvlink, nvlink)
-        ]
-
-    def hops(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Links between the pairs."""
-        counts = np.zeros(len(src), np.int64)
-        local = self._server[src] == self._server[dst]
-        for inside, (_, router) in enumerate(self._parts):
-            rows = np.flatnonzero(local == bool(inside))
-            if len(rows):
-                counts[rows] = router.hops(src[rows], dst[rows])
-        return counts
-
-    def __call__(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> Paths:
-        """See :attr:`Topology.router`."""
-        local = self._server[src] == self._server[dst]
-        counts = np.zeros(len(src), np.int64)
-        found = []
-        for inside, (number, router) in enumerate(self._parts):
-            rows = np.flatnonzero(local == bool(inside))
-            if len(rows):
-                offsets, links = router(src[rows], dst[rows])
-                counts[rows] = np.diff(offsets)
-                found.append((rows, number[links]))
-        offsets = np.zeros(len(src) + 1, np.int64)
-        np.cumsum(counts, out=offsets[1:])
-        result = np.empty(int(offsets[-1]), np.int32)
-        for rows, links in found:
-            row, step = ragged(counts[rows])
-            result[offsets[rows][row] + step] = links
-        return offsets, result

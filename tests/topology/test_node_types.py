@@ -10,6 +10,7 @@ import pytest
 from distsim.errors import TopologyError
 from distsim.topology.check import check_topology
 from distsim.topology.graph import Topology
+from distsim.topology.routed import routed
 from distsim.topology.spec import build
 
 CLUSTER = """\
@@ -27,6 +28,16 @@ link_types:
   up: {bandwidth: 800Gbps, latency: 500ns}
 links:
   - {from: "leaf[*]", to: spine0, type: up}
+"""
+
+TIE = """\
+node_types:
+  box:
+    gpus: 4
+    nvlink: {bandwidth: 450GBps, latency: 500ns}
+    nics: {count: 4, bandwidth: 400Gbps, latency: 500ns, to: leaf0, domain: fabric}
+nodes: {box: 2}
+switches: [leaf0]
 """
 
 
@@ -148,3 +159,17 @@ def test_refusals(file, case: str) -> None:
         build(path)
     assert words in str(caught.value)
     assert str(caught.value).startswith(path)
+
+
+def test_a_leaf_that_is_no_farther_than_the_nvswitch_carries_nothing_of_a_node(tmp_path):
+    """Without PCIe both are two hops away; routing policies keep what the builder chose."""
+    path = tmp_path / "tie.yaml"
+    path.write_text(TIE, encoding="utf-8")
+    topology = build(str(path))
+    src, dst = (side.ravel().astype(np.int32) for side in np.meshgrid(np.arange(8), np.arange(8)))
+    for one in (topology, routed("ecmp", topology), routed("spray", topology)):
+        offsets, links = one.paths(src, dst)
+        for pair in range(len(src)):
+            used = {topology.domains[d] for d in topology.link_domain[links[offsets[pair] : offsets[pair + 1]]]}
+            local = src[pair] // 4 == dst[pair] // 4
+            assert used == (set() if src[pair] == dst[pair] else {"nvlink"} if local else {"fabric"})

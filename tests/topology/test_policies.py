@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distsim.errors import ConfigError, TopologyError, UnknownNameError
+from distsim.network.model import NEVER
+from distsim.network.spec import build_network
+from distsim.network.transfers import single
 from distsim.registry import names
 from distsim.topology.equal_cost import EqualCost
 from distsim.topology.graph import Topology
+from distsim.topology.presets import PRESETS
 from distsim.topology.routed import routed
+from distsim.topology.routing import ShortestPath, ragged
 from distsim.topology.spec import build
 
 GRAPHS = [
@@ -34,24 +42,173 @@ def routes(topology: Topology, src: np.ndarray, dst: np.ndarray, lane: int = 0) 
     return [links[offsets[row] : offsets[row + 1]].tolist() for row in range(len(src))]
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
-@pytest.mark.parametrize("policy", POLICIES)
-def test_every_lane_of_every_pair_is_a_route(graph: str, policy: str) -> None:
-    plain = build(graph)
-    topology = routed(policy, plain)
-    src, dst = all_pairs(topology)
-    lanes = topology.lanes(src, dst)
+PXN = "rail_optimized:nodes=4,gpus_per_node=4,spines=2,cross_rail=pxn"
+DOMAIN_RULES = [*GRAPHS, PXN, "dragonfly:p=2,a=4,h=2,groups=3", "dragonfly_plus:k=4", "torus:dims=8x4,cube=4",
+                "rail_optimized:nodes=4,gpus_per_node=2,planes=2", "fully_connected:hosts=5"]  # fmt: skip
+
+
+def scale_up(topology: Topology) -> np.ndarray:
+    return np.array([name.startswith("nvlink") for name in topology.domains])[topology.link_domain]
+
+
+def shape(topology: Topology, route: list[int]) -> tuple[int, ...]:
+    """Links of every domain; where routes are as good as they are short, links."""
+    if topology.dimensions:
+        return (len(route),)
+    return tuple(np.bincount(topology.link_domain[route], minlength=len(topology.domains)).tolist())
+
+
+def check_routes(plain: Topology, policy: str, src: np.ndarray, dst: np.ndarray) -> None:
+    """Every lane of every pair keeps the rules of the topology's own router."""
+    topology, inside = routed(policy, plain), scale_up(plain)
+    lanes, own = topology.lanes(src, dst), routes(plain, src, dst)
     assert ((lanes >= 1) & (lanes <= topology.ways)).all()
-    shortest = EqualCost(plain).hashed(src, dst, np.zeros(len(src), np.uint64))
-    for lane in range(topology.ways):
+    valiant = policy.startswith("valiant") or "detours" in policy
+    forwards = bool(plain.dimensions)
+    for lane in sorted({0, 1, 2, 7, topology.ways - 1} & set(range(topology.ways))):
         for row, route in enumerate(routes(topology, src, dst, lane)):
             if src[row] == dst[row]:
                 assert route == []
                 continue
-            assert [src[row], *topology.link_dst[route]] == [*topology.link_src[route], dst[row]]
+            stops = [src[row], *topology.link_dst[route].tolist()]
+            assert stops[:-1] == topology.link_src[route].tolist()
+            assert stops[-1] == dst[row]
             assert len(set(route)) == len(route), "no link is crossed twice"
-            if policy.split(":")[0] in ("shortest", "ecmp", "spray"):
-                assert len(route) == shortest[0][row + 1] - shortest[0][row]
+            if inside[own[row]].all():
+                assert route == own[row]
+                assert lanes[row] == 1
+                continue
+            # NVLink is crossed where the topology's own route does, before the fabric, and nowhere else
+            assert [link for link in route if inside[link]] == [link for link in own[row] if inside[link]]
+            assert inside[route].tolist() == sorted(inside[route].tolist(), reverse=True)
+            if not forwards:  # a third host is passed by PXN only
+                passed = [stop for stop in stops[1:-1] if stop < plain.hosts]
+                assert passed == [stop for stop in plain.link_dst[own[row]][:-1].tolist() if stop < plain.hosts]
+            if not valiant:
+                assert shape(plain, route) == shape(plain, own[row])
+                assert len(set(stops)) == len(stops), "no node is passed twice"
+
+
+@pytest.mark.parametrize("graph", DOMAIN_RULES)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_lane_of_every_pair_is_a_route(graph: str, policy: str) -> None:
+    plain = build(graph)
+    src, dst = all_pairs(plain)
+    some = np.random.default_rng(2).permutation(len(src))[:300]
+    check_routes(plain, policy, src[some], dst[some])
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+@pytest.mark.parametrize("policy", POLICIES)
+def test_presets_keep_their_rules_under_every_policy(preset: str, policy: str) -> None:
+    """Machines at their default sizes, cores and global cables included; some pairs of each."""
+    plain = preset_of(preset)
+    random = np.random.default_rng(4)
+    src, dst = random.integers(0, plain.hosts, (2, 24)).astype(np.int32)
+    near = np.arange(8, dtype=np.int32)
+    check_routes(plain, policy, np.concatenate([src, near]), np.concatenate([dst, near[::-1]]))
+
+
+@functools.cache
+def preset_of(name: str) -> Topology:
+    # NOTE: tori of 4,096 chips are searched from every destination; cubes meet in smaller ones as well
+    return build(name, 64 if name.startswith("tpu") else None)
+
+
+def every_route(topology: Topology, own: list[int], start: int, end: int) -> set[tuple[int, ...]]:
+    """All routes as good as ``own``, by plain search: its NVLinks first, then as many links of each domain over the fabric."""
+    inside, found, hosts = scale_up(topology), set(), topology.hosts
+    lead = [link for link in own if inside[link]]
+    if len(lead) == len(own):
+        return {tuple(own)}
+    start = int(topology.link_dst[lead[-1]]) if lead else start
+    middle = own[len(lead) :]
+    wanted, through = shape(topology, middle), (topology.link_dst[middle][:-1] < hosts).any()
+    out = {node: np.flatnonzero((topology.link_src == node) & ~inside).tolist() for node in range(topology.nodes)}
+
+    def search(node: int, taken: list[int]) -> None:
+        have = shape(topology, taken)
+        if node == end:
+            if have == wanted:
+                found.add((*lead, *taken))
+            return
+        if any(one > most for one, most in zip(have, wanted, strict=True)) or (node < hosts and taken and not through):
+            return
+        for link in out[node]:
+            search(int(topology.link_dst[link]), [*taken, link])
+
+    search(start, [])
+    return found
+
+
+@pytest.mark.parametrize("graph", DOMAIN_RULES)
+def test_numbers_name_every_route_of_the_same_shape_once(graph: str) -> None:
+    topology = build(graph)
+    every = EqualCost(topology)
+    src, dst = all_pairs(topology)
+    some = np.random.default_rng(1).permutation(np.flatnonzero(src != dst))[:24]
+    src, dst = src[some], dst[some]
+    count = every.count(src, dst)
+    row = np.repeat(np.arange(len(src)), count)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    listed = routes_of(every.numbered(src[row], dst[row], number))
+    for pair, own in enumerate(routes(topology, src, dst)):
+        mine = [tuple(route) for route, at in zip(listed, row.tolist(), strict=True) if at == pair]
+        assert len(set(mine)) == len(mine)
+        assert set(mine) == every_route(topology, own, int(src[pair]), int(dst[pair]))
+
+
+def routes_of(paths: tuple[np.ndarray, np.ndarray]) -> list[list[int]]:
+    offsets, links = paths
+    return [links[offsets[row] : offsets[row + 1]].tolist() for row in range(len(offsets) - 1)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_any_graph_from_a_file_is_walked_as_its_router_walks_it(tmp_path_factory, seed: int) -> None:
+    """Random graphs with two ports per host, NVLink pairs and parallel cables: routes of as many hops as the router's own,
+    each once, found by plain search."""
+    random = np.random.default_rng(seed)
+    hosts, leaves, spines = 2 * int(random.integers(2, 4)), int(random.integers(2, 4)), int(random.integers(1, 3))
+    links = [f'  - {{from: "gpu[{2 * node}-{2 * node + 1}]", to: "nvs[{node}]", type: nvlink, pairs: all}}'
+             for node in range(hosts // 2)]  # fmt: skip
+    for gpu in range(hosts):
+        for plane, leaf in zip("ab", random.permutation(leaves)[:2].tolist(), strict=True):
+            links.append(f"  - {{from: gpu{gpu}, to: leaf{leaf}, type: port{plane}}}")
+    links.append(f'  - {{from: "leaf[*]", to: "spine[*]", type: up, pairs: all, count: {random.integers(1, 3)}}}')
+    kinds = "".join(f"  {name}: {{bandwidth: 100Gbps, latency: 500ns}}\n" for name in ("nvlink", "porta", "portb", "up"))
+    file = tmp_path_factory.mktemp("graph") / "graph.yaml"
+    file.write_text(
+        f"hosts: {hosts}\nswitches: {{nvs: {hosts // 2}, leaf: {leaves}, spine: {spines}}}\n"
+        f"link_types:\n{kinds}links:\n" + "\n".join(links) + "\nhost_forwarding: false\n"
+    )
+    topology = build(str(file))
+    src, dst = all_pairs(topology)
+    other = src // 2 != dst // 2
+    src, dst = src[other], dst[other]
+    inside, every = scale_up(topology), EqualCost(topology)
+    count = every.count(src, dst)
+    sprayed = routed("spray:paths=64", topology)
+    for row, own in enumerate(routes(topology, src, dst)):
+        expected = {route for route in fewest_hops(topology, inside, int(src[row]), int(dst[row]), len(own))}
+        assert count[row] == len(expected)
+        lanes = range(int(count[row]))
+        mine = {tuple(routes(sprayed, src[row : row + 1], dst[row : row + 1], lane)[0]) for lane in lanes}
+        assert mine == expected
+
+
+def fewest_hops(topology: Topology, inside: np.ndarray, start: int, end: int, hops: int) -> list[tuple[int, ...]]:
+    """All ways of so many links over the fabric and no third host."""
+    ways: list[tuple[int, ...]] = [()]
+    for _ in range(hops):
+        ways = [
+            (*way, int(link))
+            for way in ways
+            for here in [int(topology.link_dst[way[-1]]) if way else start]
+            if here >= topology.hosts or not way
+            for link in np.flatnonzero((topology.link_src == here) & ~inside)
+        ]
+    return [way for way in ways if topology.link_dst[way[-1]] == end]
 
 
 def test_all_names_are_tried_here() -> None:
@@ -67,23 +224,12 @@ def test_routes_do_not_depend_on_what_is_asked_together(policy: str) -> None:
         assert routes(topology, src[row : row + 1], dst[row : row + 1], topology.ways - 1) == [together[row]]
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
-def test_numbers_name_every_shortest_route_once(graph: str) -> None:
-    topology = build(graph)
-    every = EqualCost(topology)
-    src, dst = all_pairs(topology)
-    count = every.count(src, dst)
-    row = np.repeat(np.arange(len(src)), count)
-    number = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-    offsets, links = every.numbered(src[row], dst[row], number)
-    seen = {(int(row[at]), tuple(links[offsets[at] : offsets[at + 1]].tolist())) for at in range(len(row))}
-    assert len(seen) == len(row)
-
-
 @pytest.mark.parametrize(("graph", "pair", "expected"), [
     ("fat_tree:k=4", (0, 15), 4), ("fat_tree:k=4", (0, 2), 2), ("fat_tree:k=4", (0, 1), 1), ("fat_tree:k=8", (0, 127), 16),
     ("torus:dims=5x5", (0, 12), 6), ("torus:dims=4x4", (0, 10), 24), ("ring:hosts=6", (0, 3), 2),
-    ("rail_optimized:nodes=4", (0, 8), 1),
+    ("rail_optimized:nodes=4", (0, 8), 1), ("rail_optimized:nodes=4", (0, 1), 1), ("rail_optimized:nodes=4", (0, 9), 4),
+    (PXN, (0, 5), 1), ("alibaba_hpn", (0, 8), 2), ("alibaba_hpn", (0, 1024), 120), ("h100_superpod", (0, 256), 64),
+    ("dragonfly:p=2,a=4,h=2,groups=3", (0, 8), 2), ("switch:hosts=5", (0, 3), 1),
 ])  # fmt: skip
 def test_shortest_routes_are_counted(graph: str, pair: tuple[int, int], expected: int) -> None:
     """By hand: trees offer (k/2)^2 cores or k/2 aggregation switches, tori the orders of steps (2 + 2: 4!/2!2!), times the
@@ -91,11 +237,15 @@ def test_shortest_routes_are_counted(graph: str, pair: tuple[int, int], expected
     assert EqualCost(build(graph)).count(*(np.array([host], np.int32) for host in pair)).tolist() == [expected]
 
 
-def test_lane_0_of_a_spray_is_d_mod_k() -> None:
-    for graph in ("fat_tree:k=4", "fat_tree:k=8", "fat_tree:tiers=2,k=8"):
-        plain = build(graph)
-        src, dst = all_pairs(plain)
-        assert routes(routed("spray", plain), src, dst) == routes(plain, src, dst)
+@pytest.mark.parametrize("graph", [*DOMAIN_RULES, "fat_tree:k=8", "fat_tree:tiers=2,k=8"])
+def test_sprays_begin_with_the_topologys_own_route(graph: str) -> None:
+    plain = build(graph)
+    src, dst = all_pairs(plain)
+    sprayed = routed("spray:paths=5", plain)
+    assert routes(sprayed, src, dst) == routes(plain, src, dst)
+    # asked together with others, a pair's lane 0 is numbered and walked, and comes out the same
+    both = sprayed.paths(np.repeat(src, 2), np.repeat(dst, 2), np.tile(np.array([0, 1], np.int32), len(src)))
+    assert routes_of(both)[::2] == routes(plain, src, dst)
 
 
 @settings(max_examples=25, deadline=None)
@@ -213,13 +363,89 @@ def test_lanes_that_are_not_there_are_refused() -> None:
 
 
 def test_who_is_cut_off_is_named() -> None:
-    import dataclasses
-
     plain = build("switch:hosts=3")
     keep = slice(0, 4)
+    router = ShortestPath(plain.node_names, 3, plain.link_src[keep], plain.link_dst[keep])
     cut = dataclasses.replace(
         plain, link_src=plain.link_src[keep], link_dst=plain.link_dst[keep], link_bandwidth=plain.link_bandwidth[keep],
-        link_latency=plain.link_latency[keep], link_domain=plain.link_domain[keep],
+        link_latency=plain.link_latency[keep], link_domain=plain.link_domain[keep], router=router,
     )  # fmt: skip
-    with pytest.raises(TopologyError, match="no path for 1 of 2 pairs: gpu0 -> gpu2"):
-        routed("ecmp", cut).paths(np.array([0, 0], np.int32), np.array([1, 2], np.int32))
+    for policy in POLICIES:
+        with pytest.raises(TopologyError, match="no path for 1 of 2 pairs: gpu0 -> gpu2"):
+            routed(policy, cut).paths(np.array([0, 0], np.int32), np.array([1, 2], np.int32))
+
+
+def test_a_route_that_is_longer_than_needed_stays_alone() -> None:
+    """A router of one's own that goes round: no other route has its shape without meeting a node twice."""
+    plain = build("ring:hosts=5")
+
+    def clockwise(src: np.ndarray, dst: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        steps = (dst.astype(np.int64) - src) % 5
+        row, step = ragged(steps)
+        return np.concatenate(([0], np.cumsum(steps))), (2 * ((src[row] + step) % 5)).astype(np.int32)
+
+    odd = dataclasses.replace(plain, router=clockwise)
+    src, dst = all_pairs(odd)
+    for policy in ("ecmp", "spray", "shortest", "adaptive"):
+        assert routes(routed(policy, odd), src, dst) == routes(odd, src, dst)
+
+
+def test_servers_of_simai_keep_to_nvlink(simai_reference) -> None:
+    """GPUs of a server that share an access switch have a way of two hops over it, too: it is none for them."""
+    plain = build(f"simai:{simai_reference / 'DCN+DualToR_128g_8gps_200Gbps_H100'}")
+    one, other, far = (np.array([host], np.int32) for host in (0, 1, 9))
+    for policy in POLICIES:
+        topology = routed(policy, plain)
+        for lane in range(topology.ways):
+            route = routes(topology, one, other, lane)[0]
+            assert [plain.link_name(link) for link in route] == ["gpu0->nvswitch0", "nvswitch0->gpu1"]
+        assert topology.lanes(one, other).tolist() == [1]
+    ports = {routes(routed("spray", plain), one, far, lane)[0][0] for lane in range(2)}
+    assert {plain.link_name(port) for port in ports} == {"gpu0->asw0", "gpu0->asw1"}
+    some = np.random.default_rng(0).integers(0, plain.hosts, (2, 60)).astype(np.int32)
+    for policy in POLICIES:
+        check_routes(plain, policy, *some)
+
+
+@pytest.mark.parametrize("policy", ["ecmp:per=qp,qps=8", "spray", "adaptive"])
+def test_both_planes_carry_a_flow(policy: str) -> None:
+    plain = preset_of("alibaba_hpn")
+    topology = routed(policy, plain)
+    src, dst = np.array([3], np.int32), np.array([1024 + 77], np.int32)
+    ports = [plain.link_name(routes(topology, src, dst, lane)[0][0]) for lane in range(topology.ways)]
+    assert set(ports) == {"gpu3->plane0.rail0.3", "gpu3->plane1.rail0.3"}
+    if policy == "spray":
+        assert ports.count("gpu3->plane0.rail0.3") == 8
+
+
+def time_of(plain: Topology, policy: str, src: np.ndarray, dst: np.ndarray, size: int) -> int:
+    """ps until every pair has so many bytes, all at once, in parts of 16 KiB cut through."""
+    network = build_network("cut_through:size=16KiB", routed(policy, plain))
+    for one, other in zip(src.tolist(), dst.tolist(), strict=True):
+        network.start(single(one, other, size), 0)
+    times = []
+    while len(times) < len(src):
+        times += [done.at for done in network.run_until(NEVER)]
+    return max(times)
+
+
+def test_a_gpu_with_two_ports_sends_at_the_rate_of_both() -> None:
+    """2 x 200 Gb/s under spray: the bytes over both ports, plus a few hops' time."""
+    src, dst, size = np.array([3]), np.array([1024 + 77]), 16 << 20
+    took = {policy: time_of(preset_of("alibaba_hpn"), policy, src, dst, size) for policy in ("static", "spray")}
+    assert took["static"] == pytest.approx(size / 25e9 * 1e12, rel=0.02)
+    assert took["spray"] == pytest.approx(size / 50e9 * 1e12, rel=0.02)
+
+
+@pytest.mark.parametrize("graph", ["h100_superpod:nodes=16,nodes_per_unit=8", "meta_clos:nodes=8"])
+def test_a_permutation_runs_at_full_speed_sprayed_and_collides_hashed(graph: str) -> None:
+    """Every node sends to that half of them on, GPU to GPU of the same rail, over a 1:1 fabric: sprayed it takes what the
+    bytes take over one port, hashed at least twice that (two connections on some up-link), adaptively something between."""
+    plain, size = build(graph), 4 << 20
+    src = np.arange(plain.hosts)
+    dst = (src + plain.hosts // 2) % plain.hosts
+    alone = size / 50e9 * 1e12
+    took = {policy: time_of(plain, policy, src, dst, size) / alone for policy in ("spray:paths=64", "adaptive", "ecmp")}
+    assert took["spray:paths=64"] < 1.1
+    assert took["ecmp"] > 1.9
+    assert took["spray:paths=64"] < took["adaptive"] < took["ecmp"]

@@ -1,9 +1,10 @@
 """Routing ``adaptive``: a transfer takes, when it is released, the route on which the least is in its way.
 
-Each pair has some candidate routes: shortest ones, evenly apart among all, and on request detours over random hosts' switches,
-as UGAL has them on dragonflies (Kim, Dally, Scott and Abts, ISCA 2008). The levels ``chunk`` and ``cut_through`` take the
-candidate with the smallest sum, over its links, of what is queued there, what has been sent its way but is not there yet, and
-latency; the first candidate on ties. The choice is for good: a queue that builds up later is not avoided any more.
+Each pair has some candidate routes: some as good as the topology's own (topology/fabric.py), evenly apart among all, and on
+request detours over random hosts' switches, as UGAL has them on dragonflies (Kim, Dally, Scott and Abts, ISCA 2008). The
+levels ``chunk`` and ``cut_through`` take the candidate with the smallest sum, over its links, of what is queued there, what
+has been sent its way but is not there yet, and latency; the first candidate on ties. The choice is for good: a queue that
+builds up later is not avoided any more.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pydantic import Field
 
 from distsim.params import Count, Parameters
 from distsim.registry import register
-from distsim.topology.equal_cost import EqualCost, key_of
+from distsim.topology.equal_cost import EqualCost, Own, key_of
 from distsim.topology.graph import Paths, Topology
 from distsim.topology.policies.spray import spaced
 from distsim.topology.policies.valiant import Detours
@@ -53,8 +54,11 @@ class AdaptiveRoutes:
         """See :attr:`Topology.router`. Raises TopologyError when a destination cannot be reached."""
         start = (key_of(self._seed, src, dst) >> np.uint64(1)).astype(np.int64)
         if lane is None or (lane < self._paths).all():
-            count = self._routes.count(src, dst)
-            return self._routes.numbered(src, dst, spaced(count, self._paths, start % count, lane))
+
+            def pick(rows: NDArray[np.int64], count: NDArray[np.int64], own: Own) -> NDArray[np.int64]:
+                return spaced(count, self._paths, start[rows] % count, None if lane is None else lane[rows])
+
+            return self._routes.picked(src, dst, pick)
         far = np.flatnonzero(lane >= self._paths)
         near = np.flatnonzero(lane < self._paths)
         return interleaved(
@@ -63,7 +67,9 @@ class AdaptiveRoutes:
 
     def lanes(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> NDArray[np.int64]:
         """See LaneRouter."""
-        return np.full(len(src), self.ways, np.int64)
+        if self.ways > self._paths:
+            return np.where(self._routes.fabric.crosses(src, dst), self.ways, 1).astype(np.int64)
+        return np.minimum(self._routes.count(src, dst), self.ways)
 
 
 def interleaved(total: int, rows: list[NDArray[np.int64]], paths: list[Paths]) -> Paths:

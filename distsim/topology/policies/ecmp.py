@@ -1,6 +1,7 @@
-"""Routing ``ecmp``: every switch hashes a connection to one of its next links on shortest paths (equal-cost multi-path).
+"""Routing ``ecmp``: every switch hashes a connection to one of its next links (equal-cost multi-path).
 
-What RoCE and TCP fabrics do by default (Hopps, "Analysis of an Equal-Cost Multi-Path Algorithm", RFC 2992, 2000). A connection
+Routes are those as good as the topology's own (topology/fabric.py); a host with several ports hashes as switches do. This is
+what RoCE and TCP fabrics do by default (Hopps, "Analysis of an Equal-Cost Multi-Path Algorithm", RFC 2992, 2000). A connection
 stays on its route, so that it keeps its order, and two connections may well share a link while others are idle: collisions,
 not capacity, decide. With ``per=qp`` the traffic between two hosts is divided over several RDMA queue pairs, each of which is
 hashed on its own, as NCCL does with NCCL_IB_QPS_PER_CONNECTION and NCCL_IB_SPLIT_DATA_ON_QPS=1.

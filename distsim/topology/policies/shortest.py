@@ -1,4 +1,4 @@
-"""Routing ``shortest``: one shortest path by hops per pair, whatever the topology's builder would have taken."""
+"""Routing ``shortest``: one of the routes as good as the topology's own (topology/fabric.py) per pair, by the destination."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distsim.topology.graph import Paths, Topology
 
 @register("routing", "shortest")
 class Shortest:
-    """One shortest path by hops: ``shortest``, ``shortest:ties=lowest``."""
+    """One of the shortest routes: ``shortest``, ``shortest:ties=lowest``."""
 
     class Params(Parameters):
         """Which of several."""
@@ -39,7 +39,5 @@ class ShortestRoutes:
 
     def __call__(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> Paths:
         """See :attr:`Topology.router`. Raises TopologyError when a destination cannot be reached."""
-        number = np.zeros(len(src), np.int64)
-        if self._spread:
-            number = dst % self._routes.count(src, dst)
-        return self._routes.numbered(src, dst, number)
+        spread = self._spread
+        return self._routes.picked(src, dst, lambda rows, count, own: dst[rows] % count if spread else np.zeros_like(count))
