@@ -164,16 +164,22 @@ def guesses(graph: TaskGraph, spec: RunSpec) -> tuple[str, ...]:
     return (f"{kept:,} compute nodes tell neither num_ops nor tensor_size: they keep their recorded duration",)
 
 
-def collective_options(spec: RunSpec) -> CollectiveOptions:
-    """How a specification wants its collectives."""
+def collective_options(spec: RunSpec, topology: Topology) -> CollectiveOptions:
+    """How a specification wants its collectives; a calibration that comes with the cluster is used where none is given."""
     native = {"--algorithm": bool(spec.algorithm), "--splits": spec.splits > 1}
     return CollectiveOptions.parse(
         spec.algorithm, chunks=spec.splits, optimization=spec.optimization, endpoint_ps=parse_time(spec.endpoint_delay or 0),
         nccl=NcclOptions.parse(
-            spec.collectives, spec.nccl_algo, spec.nccl_proto, spec.calibration, pxn=spec.nccl_pxn, fabric=spec.nccl_fabric,
+            spec.collectives, spec.nccl_algo, spec.nccl_proto, calibration_of(spec.collectives, spec.calibration, topology),
+            pxn=spec.nccl_pxn, fabric=spec.nccl_fabric,
             native=native,
         ),
     )  # fmt: skip
+
+
+def calibration_of(collectives: str, given: str | None, topology: Topology) -> str | None:
+    """The NCCL calibration file to use: the one given, else the cluster's own."""
+    return given or (topology.calibration or None if collectives == "nccl" else None)
 
 
 def replay(
@@ -202,7 +208,7 @@ def _once(
     conductor = Conductor(events, clock, topology, network, placed) if events is not None else None
     placer = Placer(topology, placed, getattr(network, "stores", 0.0))
     network = network if conductor is None else conductor.network
-    communication = Communication(clock, network, placer, collective_options(spec), recorder)
+    communication = Communication(clock, network, placer, collective_options(spec, topology), recorder)
     executor = Executor(clock, communication, recorder, None if conductor is None else conductor.speeds)
     workload = Replay(graph, cost_provider(spec))
     said = f"simulating {which}".rstrip()
@@ -225,7 +231,8 @@ def _once(
         if filled.any():
             finish[filled] = np.maximum.reduceat(recorded.end, workload.rank_start[:-1][filled])
         said_in = None if events is None else events.file
-        made = provenance((spec.trace, spec.groups, said_in, spec.calibration), topology, spec.network)
+        calibration = calibration_of(spec.collectives, spec.calibration, topology)
+        made = provenance((spec.trace, spec.groups, said_in, calibration), topology, spec.network)
         makespan, done = int(finish.max(initial=0)), total - executor.unfinished
         told = {} if conductor is None else conductor.told(makespan, done, total, broken)
         return Result(

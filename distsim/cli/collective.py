@@ -45,6 +45,8 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("--collectives", choices=("native", "nccl"), default="native", help="distsim's own algorithms, or as NCCL runs them")
     add("--nccl-algo", help="nccl: only this algorithm: ring, tree, nvls, nvls_tree, pat (as NCCL_ALGO does)")
     add("--nccl-proto", help="nccl: only this protocol: ll, ll128, simple (as NCCL_PROTO does)")
+    add("--nccl-pxn", help="nccl: all_to_all between nodes by rail: on (default) or off (as NCCL_PXN_DISABLE does)")
+    add("--nccl-fabric", help="nccl: what the NICs are: ib (default), roce, efa")
     add("--calibration", metavar="FILE", help="nccl: calibration file, see distsim calibrate nccl")
     add("--network", help="cut_through (default), chunk, analytic, ideal; profile astra: analytic (default), chunk")
     add("--routing", default="static", help="static (default), shortest, ecmp, spray, adaptive, valiant, table: NAME:key=value")
@@ -143,12 +145,17 @@ def document(timing: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _native(args: argparse.Namespace, size: int, ranks: int, topology: Any, groups: tuple[tuple[int, ...], ...]) -> Any:
+    from distsim.api import calibration_of
     from distsim.engine.nccl import NcclOptions
     from distsim.engine.placement import CollectiveOptions
     from distsim.microbench import time_collective
 
     native = {"--algorithm": bool(args.algorithm), "--splits": args.splits > 1, "--per-dim": bool(args.per_dim)}
-    nccl = NcclOptions.parse(args.collectives, args.nccl_algo, args.nccl_proto, args.calibration, native=native)
+    nccl = NcclOptions.parse(
+        args.collectives, args.nccl_algo, args.nccl_proto, calibration_of(args.collectives, args.calibration, topology),
+        pxn=args.nccl_pxn, fabric=args.nccl_fabric,
+        native=native,
+    )
     options = CollectiveOptions.parse(
         args.algorithm, chunks=args.splits, optimization=args.optimization,
         per_dim=tuple(filter(None, args.per_dim.split("+"))),
