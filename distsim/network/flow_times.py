@@ -1,11 +1,13 @@
 """When each flow of a scenario sets out and is through, at any level: flows with routes of their own, starts, dependencies.
 
-At ``fluid`` times are float64 throughout, as in SimGrid, with no picosecond in between. At other levels every flow is a group
+At ``fluid`` times are float64 throughout, as in SimGrid, with no picosecond in between, and flows between the same hosts share
+links as strangers do, whatever ``ordered`` says. At other levels every flow is a group
 of its own that starts when the last of those that it waits for has finished, in whole picoseconds.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -20,7 +22,8 @@ from distsim.network.paths import PathTable
 from distsim.network.spec import build_network
 from distsim.params import parse, validated
 from distsim.topology.graph import Paths, Topology
-from distsim.topology.routing import ragged
+from distsim.topology.routed import routed
+from distsim.topology.routing import ShortestPath, ragged
 from distsim.trace.netref import FlowScenario
 from distsim.units import PS_PER_S, parse_bandwidth
 
@@ -88,8 +91,8 @@ def topology_of(scenario: FlowScenario, router: GivenRoutes) -> Topology:
     )  # fmt: skip
 
 
-def flow_times(scenario: FlowScenario, network: str = "fluid") -> FlowTimes:
-    """Run a scenario at a level, given as for ``--network``.
+def flow_times(scenario: FlowScenario, network: str = "fluid", routing: str = "") -> FlowTimes:
+    """Run a scenario at a level, given as for ``--network``, over its own routes or, given as for ``--routing``, others.
 
     Raises:
         UnknownNameError: no such level.
@@ -99,9 +102,17 @@ def flow_times(scenario: FlowScenario, network: str = "fluid") -> FlowTimes:
     name, options = parse(network)
     router = GivenRoutes(scenario)
     topology = topology_of(scenario, router)
+    if routing:
+        paths = ShortestPath(
+            scenario.node_names, scenario.hosts, scenario.link_src, scenario.link_dst, ties="spread",
+            host_forwarding=scenario.hosts == len(scenario.node_names),
+        )  # fmt: skip
+        topology = routed(routing, dataclasses.replace(topology, router=paths))
+        return _one_by_one(scenario, topology, None, build_network(network, topology))
     if name == "fluid":
         params = validated(Fluid.Params, "--network fluid", options, ConfigError)
-        return _fluid(scenario, topology, router, params.rtt_weighted, params.cap)
+        if params.mtu is None and params.injection is None:
+            return _fluid(scenario, topology, router, params.rtt_weighted, params.cap)
     return _one_by_one(scenario, topology, router, build_network(network, topology))
 
 
@@ -126,7 +137,7 @@ def _fluid(scenario: FlowScenario, topology: Topology, router: GivenRoutes, weig
     )  # fmt: skip
     links = FluidLinks(
         PathTable(topology), np.ones(topology.links, dtype=np.bool_), latency=scenario.latency * PS_PER_S, rounded=False,
-        weighted=weighted, cap=math.inf if cap is None else parse_bandwidth(cap),
+        weighted=weighted, cap=math.inf if cap is None else parse_bandwidth(cap), ordered=False,
     )  # fmt: skip
     first = extra + links.admit(transfers, 0, 0, [transfers.src, transfers.dst, size, transfers.dep_ptr, transfers.dep, delay])
     links.run(NEVER)
@@ -134,8 +145,10 @@ def _fluid(scenario: FlowScenario, topology: Topology, router: GivenRoutes, weig
     return FlowTimes(begun / PS_PER_S, end / PS_PER_S, links.usage(), links.solves)
 
 
-def _one_by_one(scenario: FlowScenario, topology: Topology, router: GivenRoutes, network: NetworkModel) -> FlowTimes:
-    """Every flow is a group."""
+def _one_by_one(
+    scenario: FlowScenario, topology: Topology, router: GivenRoutes | None, network: NetworkModel
+) -> FlowTimes:
+    """Every flow is a group. Without ``router``, the topology's routing chooses the routes."""
     part = np.flatnonzero(scenario.bytes != np.rint(scenario.bytes))
     if len(part):
         raise ConfigError(
@@ -161,7 +174,7 @@ def _one_by_one(scenario: FlowScenario, topology: Topology, router: GivenRoutes,
         none = np.zeros(1, dtype=np.int64)
         transfers = Transfers(
             scenario.src[one], scenario.dst[one], scenario.bytes[one].astype(np.int64), np.zeros(2, dtype=np.int64),
-            np.zeros(0, dtype=np.int32), none, lane=router.lane[one],
+            np.zeros(0, dtype=np.int32), none, lane=None if router is None else router.lane[one],
         )  # fmt: skip
         group_of[network.start(transfers, at)] = flow
 

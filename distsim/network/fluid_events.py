@@ -13,20 +13,22 @@ from typing import Any
 
 from distsim.kernel.jit import kernel
 from distsim.network.fifo_kernel import rise, sink
+from distsim.network.fluid_connections import line_up
+from distsim.network.fluid_heap import drop, lift, lower
 from distsim.network.fluid_kernel import (
     ACTIVE,
     DIRTY,
+    DUE,
     EVENTS,
     EVERYTHING,
     FINISHED,
+    FRESH,
     HIGH,
     PS,
+    READY,
     SPARE,
     STEPS,
-    drop,
     lasting,
-    lift,
-    lower,
     solve,
 )  # fmt: skip
 from distsim.network.fluid_rows import CHAINS, DELAY, LATENCY, MOVING, deliver, push
@@ -52,9 +54,10 @@ def soil(link: int, state: Any, dirty: Any, is_dirty: Any) -> None:
 
 @kernel
 def weigh(
-    route: int, weighted: bool, cap: float, path_first: Any, path_links: Any, bandwidth: Any, latency: Any, shared: Any
+    route: int, share: float, weighted: bool, cap: float, path_first: Any, path_links: Any, bandwidth: Any, latency: Any,
+    shared: Any,
 ) -> tuple[float, float]:
-    """(weight, largest rate) of one transfer on a route.
+    """(weight, largest rate) of one transfer of that ``share`` on a route.
 
     ``weighted``: the inverse of the sum of latencies in seconds; 1 on a route without latency, as SimGrid has it.
     """
@@ -65,7 +68,7 @@ def weigh(
         wait += latency[link]
         if shared[link] == 0:
             limit = min(limit, bandwidth[link])
-    return PS / wait if weighted and wait > 0.0 else 1.0, limit
+    return share * (PS / wait if weighted and wait > 0.0 else 1.0), limit
 
 
 @kernel
@@ -108,16 +111,17 @@ def detach(
 @kernel
 def set_out(
     row: int, now: float, rounded: bool, weighted: bool, cap: float, slots: int, stride: int, path_first: Any, path_links: Any,
-    open_flow: Any, state: Any, dirty: Any, is_dirty: Any, pair: Any, beside: Any, stage: Any, load: Any, todo: Any, order: Any,
-    where: Any, hops: Any, member: Any, route_of: Any, weight: Any, unit: Any, limit: Any, length: Any, remaining: Any, rate:
-    Any, since: Any, finish: Any, node_link: Any, before: Any, after: Any, bandwidth: Any, latency: Any, shared: Any, head: Any,
+    open_flow: Any, state: Any, dirty: Any, is_dirty: Any, pair: Any, beside: Any, stage: Any, load: Any, todo: Any, share: Any,
+    order: Any, where: Any, hops: Any, member: Any, route_of: Any, weight: Any, unit: Any, limit: Any, length: Any,
+    remaining: Any, rate: Any, since: Any, finish: Any, node_link: Any, before: Any, after: Any, bandwidth: Any, latency: Any,
+    shared: Any, head: Any,
 ) -> bool:  # fmt: skip
     """A row's bytes begin to move: it joins a flow of this instant that is alike, or is one. False: no slot is free."""
     route = pair[row]
     flow = open_flow[route] - 1
     if (
         flow >= 0 and where[flow] >= 0 and route_of[flow] == route and since[flow] == now and rate[flow] == 0.0
-        and length[flow] == load[row] and remaining[flow] == todo[row]
+        and length[flow] == load[row] and remaining[flow] == todo[row] and share[member[flow]] == share[row]
     ):  # fmt: skip
         weight[flow] += unit[flow]
     else:
@@ -130,13 +134,14 @@ def set_out(
         else:
             return False
         open_flow[route] = flow + 1
+        state[FRESH] += 1
         member[flow] = -1
         route_of[flow] = route
         length[flow] = load[row]
         remaining[flow] = todo[row]
         rate[flow] = 0.0
         since[flow] = now
-        unit[flow], limit[flow] = weigh(route, weighted, cap, path_first, path_links, bandwidth, latency, shared)
+        unit[flow], limit[flow] = weigh(route, share[row], weighted, cap, path_first, path_links, bandwidth, latency, shared)
         weight[flow] = unit[flow]
         attach(
             flow, route, stride, path_first, path_links, state, dirty, is_dirty, shared, head, hops, node_link, before, after
@@ -154,6 +159,46 @@ def set_out(
     beside[row] = member[flow]
     member[flow] = row
     stage[row] = MOVING
+    return True
+
+
+@kernel
+def divided(route: int, path_first: Any, path_links: Any, shared: Any) -> bool:
+    """Whether a route has a link that flows share."""
+    for at in range(path_first[route], path_first[route + 1]):  # noqa: SIM110  a kernel knows no generators
+        if shared[path_links[at]] == 1:
+            return True
+    return False
+
+
+@kernel
+def hand_over(
+    flow: int, now: float, rounded: bool, state: Any, connection: Any, beside: Any, stage: Any, load: Any, todo: Any,
+    share: Any, ahead: Any, moving: Any, order: Any, where: Any, hops: Any, member: Any, length: Any, remaining: Any,
+    rate: Any, since: Any, finish: Any,
+) -> bool:  # fmt: skip
+    """A flow that is through goes on with the next row of its connection, where it is of one row and there is one.
+
+    The links are shared among as many as before, so no rate changes.
+    """
+    which = connection[member[flow]]
+    if which < 0 or hops[flow] == 0 or ahead[which] < 0 or moving[which] > 1 or beside[member[flow]] >= 0:
+        return False
+    row = ahead[which]
+    if share[row] != share[member[flow]]:
+        return False
+    ahead[which] = beside[row]
+    beside[row] = -1
+    stage[row] = MOVING
+    member[flow] = row
+    length[flow] = load[row]
+    remaining[flow] = todo[row]
+    since[flow] = now
+    finish[flow] = now + lasting(remaining[flow], length[flow], rate[flow], rounded)
+    where[flow] = state[ACTIVE]
+    order[where[flow]] = flow
+    state[ACTIVE] += 1
+    lift(where[flow], order, where, finish)
     return True
 
 
@@ -212,15 +257,17 @@ def take_off(count: int, state: Any, found: Any, order: Any, where: Any, finish:
 def run(
     limit: float, horizon: float, rounded: bool, tolerance: float, weighted: bool, cap: float, choices: int, allowance: int,
     slots: int, stride: int, all_links: int,
-    path_first: Any, path_links: Any, open_flow: Any, done: Any, state: Any, clock: Any, times: Any, ranks: Any,
-    chain_time: Any, chain_end: Any,
-    pair: Any, waits: Any, first: Any, beside: Any, owner: Any, src_end: Any, dst_end: Any, stage: Any, load: Any, todo: Any,
-    delay: Any, due: Any, begun: Any, end: Any, dependents: Any, host: Any, host_end: Any, number: Any, left_rows: Any,
-    order: Any, found: Any, where: Any, flow_seen: Any, fixed: Any, hops: Any, member: Any, route_of: Any, weight: Any,
+    path_first: Any, path_links: Any, open_flow: Any, done: Any, state: Any, clock: Any, lowest: Any, times: Any,
+    ranks: Any, chain_time: Any, chain_end: Any,
+    pair: Any, connection: Any, waits: Any, first: Any, beside: Any, owner: Any, src_end: Any, dst_end: Any, stage: Any,
+    load: Any, todo: Any, delay: Any, due: Any, begun: Any, end: Any, share: Any, dependents: Any, host: Any, host_end: Any,
+    number: Any, left_rows: Any,
+    ahead: Any, last: Any, moving: Any, ready: Any,
+    order: Any, found: Any, where: Any, flow_seen: Any, hops: Any, member: Any, route_of: Any, weight: Any,
     unit: Any, bound: Any, length: Any, remaining: Any, rate: Any, fresh: Any, since: Any, finish: Any,
     node_link: Any, before: Any, after: Any, shares: Any, ids: Any,
-    bandwidth: Any, latency: Any, shared: Any, head: Any, seen: Any, left: Any, load_of: Any, level: Any, queue: Any,
-    dirty: Any, is_dirty: Any, sent: Any, busy: Any, like: Any, like_ps: Any, crowd: Any,
+    bandwidth: Any, latency: Any, shared: Any, head: Any, seen: Any, left: Any, load_of: Any, level: Any, high: Any,
+    stops: Any, queue: Any, dirty: Any, is_dirty: Any, sent: Any, busy: Any, like: Any, like_ps: Any, crowd: Any,
 ) -> int:  # fmt: skip
     """Go on until ``limit``, or to the end of the first instant at which groups finish (they are listed in ``done``).
 
@@ -232,13 +279,26 @@ def run(
         if state[FINISHED] > 0:
             limit = now
         if state[EVENTS] == 0 or times[0] > now:
+            while state[READY] > 0:
+                which = ready[state[READY] - 1]
+                row = ahead[which]
+                following = beside[row]
+                if not set_out(
+                    row, now, rounded, weighted, cap, slots, stride, path_first, path_links, open_flow, state, dirty,
+                    is_dirty, pair, beside, stage, load, todo, share, order, where, hops, member, route_of, weight, unit, bound,
+                    length, remaining, rate, since, finish, node_link, before, after, bandwidth, latency, shared, head,
+                ):  # fmt: skip
+                    return GROW
+                state[READY] -= 1
+                ahead[which] = following
+                moving[which] += 1
             if limit <= now:
                 return DONE
             if (state[DIRTY] > 0 or state[EVERYTHING] > 0) and state[ACTIVE] > 0:
                 solve(
-                    now, rounded, stride, all_links, state, dirty, is_dirty, queue, shares, ids, found, order, where,
-                    flow_seen, fixed, hops, weight, unit, bound, length, remaining, rate, fresh, since, finish, node_link,
-                    after, head, bandwidth, seen, left, load_of, level,
+                    now, rounded, stride, all_links, state, lowest, dirty, is_dirty, queue, shares, ids, found, order, where,
+                    flow_seen, hops, weight, unit, bound, length, remaining, rate, fresh, since, finish, node_link, after,
+                    head, bandwidth, seen, left, load_of, level, high, stops,
                 )  # fmt: skip
             time = times[0] if state[EVENTS] > 0 else math.inf
             if state[ACTIVE] > 0:
@@ -259,19 +319,32 @@ def run(
             for at in range(count):
                 flow = found[at]
                 state[STEPS] += stride
-                detach(flow, stride, state, dirty, is_dirty, head, hops, node_link, before, after)
                 over = max(now, finish[flow]) if tolerance > 0.0 else now
                 row = member[flow]
+                goes_on = hand_over(
+                    flow, now, rounded, state, connection, beside, stage, load, todo, share, ahead, moving, order, where, hops,
+                    member, length, remaining, rate, since, finish,
+                )  # fmt: skip
+                if not goes_on and hops[flow] > 0:
+                    lowest[0] = min(lowest[0], rate[flow] / unit[flow])
+                    detach(flow, stride, state, dirty, is_dirty, head, hops, node_link, before, after)
                 while row >= 0:
                     following = beside[row]
+                    which = connection[row]
+                    if which >= 0 and hops[flow] > 0 and not goes_on:
+                        moving[which] -= 1
+                        if moving[which] == 0 and ahead[which] >= 0:
+                            ready[state[READY]] = which
+                            state[READY] += 1
                     if choices > 1:
                         for step in range(path_first[pair[row]], path_first[pair[row] + 1]):
                             crowd[path_links[step]] -= 1
                     stage[row] = DELAY
                     push(over + delay[row], row, state, times, ranks, chain_time, chain_end, beside, due)
                     row = following
-                member[flow] = state[SPARE]
-                state[SPARE] = flow + 1
+                if not goes_on:
+                    member[flow] = state[SPARE]
+                    state[SPARE] = flow + 1
         while state[EVENTS] > 0 and times[0] <= now:
             time = times[0]
             row = ranks[0]
@@ -285,19 +358,24 @@ def run(
             while row >= 0:
                 following = beside[row]
                 state[STEPS] += 1
-                if stage[row] == LATENCY:
+                if stage[row] == LATENCY and connection[row] >= 0 and divided(pair[row], path_first, path_links, shared):
+                    state[DUE] += 1
+                    line_up(row, state, connection, beside, stage, due, begun, ahead, last, moving, ready)
+                elif stage[row] == LATENCY:
                     if not set_out(
                         row, now, rounded, weighted, cap, slots, stride, path_first, path_links, open_flow, state, dirty,
-                        is_dirty, pair, beside, stage, load, todo, order, where, hops, member, route_of, weight, unit, bound,
-                        length, remaining, rate, since, finish, node_link, before, after, bandwidth, latency, shared, head,
+                        is_dirty, pair, beside, stage, load, todo, share, order, where, hops, member, route_of, weight, unit,
+                        bound, length, remaining, rate, since, finish, node_link, before, after, bandwidth, latency, shared,
+                        head,
                     ):  # fmt: skip
                         rise(times, ranks, state[EVENTS], time, row)
                         state[EVENTS] += 1
                         return GROW
+                    state[DUE] += 1
                 else:
                     deliver(
                         row, time, choices, path_first, path_links, done, state, times, ranks, chain_time, chain_end, pair,
-                        waits, first, beside, owner, src_end, dst_end, stage, load, delay, due, begun, end, dependents,
-                        host_end, left_rows, bandwidth, latency, sent, busy, like, like_ps, crowd,
+                        connection, waits, first, beside, owner, src_end, dst_end, stage, load, delay, due, begun, end,
+                        dependents, host_end, left_rows, bandwidth, latency, sent, busy, like, like_ps, crowd,
                     )  # fmt: skip
                 row = following

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distsim.network import fluid_events, fluid_kernel, fluid_reroute, fluid_rows
+from distsim.network import fluid_connections, fluid_events, fluid_kernel, fluid_reroute, fluid_rows
 from distsim.network.columns import Blocks, Columns
 from distsim.network.model import NEVER, Finished, LinkUsage, Transfers
 from distsim.network.paths import PathTable
@@ -25,7 +25,8 @@ _MOVING = (
 
 
 class _Group:
-    """A live group: its number, and (first, count) of its rows, dependents, host seats and itself in their tables."""
+    """A live group: its number, and (first, count) of its rows, dependents, host seats, connections
+    and itself in their tables."""
 
     __slots__ = ("blocks", "hosts", "number", "transfers")
 
@@ -45,16 +46,17 @@ class FluidLinks:
         rounded: whole picoseconds, upwards; else float64 throughout.
         weighted: shares in proportion to 1 / (sum of latencies).
         cap: bytes/s that no transfer exceeds.
+        ordered: rows of a group over one connection move one after the other.
     """
 
     def __init__(
         self, paths: PathTable, shared: NDArray[np.bool_], *, latency: NDArray[np.float64] | None = None,
-        rounded: bool = True, weighted: bool = False, cap: float = math.inf,
+        rounded: bool = True, weighted: bool = False, cap: float = math.inf, ordered: bool = True,
     ) -> None:  # fmt: skip
         topology = paths.topology
         hosts = topology.hosts
         self._paths, self._count = paths, topology.links
-        self._rounded, self._weighted, self._cap = rounded, weighted, cap
+        self._rounded, self._weighted, self._cap, self._ordered = rounded, weighted, cap, ordered
         self._limited = math.isfinite(cap) or not shared.all()
         self.epoch = 0
         self.compiled = False
@@ -63,36 +65,41 @@ class FluidLinks:
         self._stride = 2
         self._live: dict[int, _Group] = {}  # by row of the group table
         self._measured = 0  # routes whose length is known
-        self._blocks = Blocks(), Blocks(), Blocks(), Blocks()  # of rows, dependents, seats and groups
+        self._blocks = Blocks(), Blocks(), Blocks(), Blocks(), Blocks()  # of rows, dependents, seats, groups and connections
         self._state = Columns(fluid_kernel.STATE, value="i8")
-        self._clock = Columns(1, now="f8")
+        self._clock = Columns(1, now="f8", lowest="f8")
         self._heap = Columns(time="f8", rank="i8")
         self._chains = Columns(fluid_rows.CHAINS, time="f8", end="i4")
         self.rows = Columns(
-            pair="i4", waits="i4", first="i4", beside="i4", owner="i4", src_end="i4", dst_end="i4", stage="i4", load="f8",
-            todo="f8", delay="f8", due="f8", begun="f8", end="f8",
+            pair="i4", connection="i4", waits="i4", first="i4", beside="i4", owner="i4", src_end="i4", dst_end="i4", stage="i4",
+            load="f8", todo="f8", delay="f8", due="f8", begun="f8", end="f8",
+            share="f8",
         )  # fmt: skip
         self._room = Columns(dependents="i4")
         self._seats = Columns(host="i4", end="f8")
         self._groups = Columns(number="i8", left="i8")
+        self._connections = Columns(ahead="i4", last="i4", moving="i4", ready="i4")
         self._done = Columns(group="i4")
         self._mark = Columns(hosts, seat="i4")
         self._open = Columns(flow="i4")
+        self._routes = Columns(mark="i4")
         self._flows = Columns(
-            order="i4", found="i4", where="i4", seen="i8", fixed="i8", hops="i4", member="i4", route="i4", weight="f8",
+            order="i4", found="i4", where="i4", seen="i8", hops="i4", member="i4", route="i4", weight="f8",
             unit="f8", bound="f8", length="f8", remaining="f8", rate="f8", fresh="f8", since="f8", finish="f8",
         )  # fmt: skip
         self._nodes = Columns(link="i4", before="i4", after="i4")
         self._shares = Columns(self._count, share="f8", id="i8")
         self._links = Columns(
             max(1, self._count),
-            bandwidth="f8", latency="f8", shared="i4", head="i4", seen="i8", left="f8", load="f8", level="f8", queue="i4",
-            dirty="i4", is_dirty="i4", sent="i8", busy="i8", like="f8", like_ps="i8", crowd="i4",
+            bandwidth="f8", latency="f8", shared="i4", head="i4", seen="i8", left="f8", load="f8", level="f8", high="f8",
+            stops="i4", queue="i4", dirty="i4", is_dirty="i4", sent="i8", busy="i8", like="f8", like_ps="i8", crowd="i4",
         )  # fmt: skip
         self._all = (
-            self._state, self._clock, self._heap, self._chains, self.rows, self._room, self._seats, self._groups, self._done,
-            self._mark, self._open, self._flows, self._nodes, self._shares, self._links,
+            self._state, self._clock, self._heap, self._chains, self.rows, self._room, self._seats, self._groups,
+            self._connections, self._done, self._mark, self._open, self._routes, self._flows, self._nodes, self._shares,
+            self._links,
         )  # fmt: skip
+        self._clock["lowest"][0] = math.inf
         self._mark.write("seat", 0, np.full(hosts, -1))
         self._chains.write("end", 0, np.full(fluid_rows.CHAINS, -1))
         self._links.write("head", 0, np.full(self._count, -1))
@@ -112,6 +119,11 @@ class FluidLinks:
     def delivered(self) -> int:
         """Rows delivered so far, of all groups."""
         return int(self._state["value"][fluid_kernel.DELIVERED])
+
+    @property
+    def events(self) -> int:
+        """How often rows have become due, or been delivered, so far."""
+        return self.delivered + int(self._state["value"][fluid_kernel.DUE])
 
     def compile(self) -> None:
         """Arrays and compiled kernels from now on."""
@@ -144,14 +156,19 @@ class FluidLinks:
         room = (rows + 2, rows + len(dep), 1 + min(2 * rows, len(self._mark["seat"])), 1)
         first = [
             self._take(blocks, table, size)
-            for blocks, table, size in zip(self._blocks, (self.rows, self._room, self._seats, self._groups), room, strict=True)
+            for blocks, table, size in zip(self._blocks, (self.rows, self._room, self._seats, self._groups), room, strict=False)
         ]
         self._heap.reserve(self.rows.rows)
         self._done.reserve(self._groups.rows)
         run = fluid_rows.admit.compiled if self.compiled else fluid_rows.admit.interpreted
         hosts = run(*lines, numbers, *first, self._mark["seat"], *self.rows.all(), self._room["dependents"], *self._seats.all())
+        if transfers.share is not None:
+            self.rows.write("share", first[0] + 1, transfers.share)
         group = first[3]
-        self._live[group] = _Group(number, transfers, list(zip(first, room, strict=True)), hosts)
+        blocks = list(zip(first, room, strict=True))
+        some = np.arange(first[0] + 1, first[0] + 1 + rows)
+        blocks.append(self._connect(some, numbers, self._paths, self.rows["connection"]) if self._ordered else (0, 0))
+        self._live[group] = _Group(number, transfers, blocks, hosts)
         self._groups["number"][group] = number
         self._groups["left"][group] = rows + 1
         self.rows["stage"][first[0]] = fluid_rows.DELAY
@@ -187,9 +204,9 @@ class FluidLinks:
                 0.0 if self._rounded else _TOLERANCE, self._weighted, self._cap, self._paths.choices,
                 NEVER if self.compiled else self._allowance, self._flows.rows, self._stride, self._count,
                 self._paths.pairs["first"], self._paths.links["id"], self._open["flow"], self._done["group"], state,
-                self._clock["now"], *self._heap.all(), *self._chains.all(), *self.rows.all(), self._room["dependents"],
-                *self._seats.all(), *self._groups.all(), *self._flows.all(), *self._nodes.all(), *self._shares.all(),
-                *self._links.all(),
+                *self._clock.all(), *self._heap.all(), *self._chains.all(), *self.rows.all(), self._room["dependents"],
+                *self._seats.all(), *self._groups.all(), *self._connections.all(), *self._flows.all(), *self._nodes.all(),
+                *self._shares.all(), *self._links.all(),
             )  # fmt: skip
             if answer == fluid_events.DONE:
                 break
@@ -223,7 +240,8 @@ class FluidLinks:
         if self.compiled or paths.compiled:
             paths.compile()
             self.compile()
-        turns = [self._turns(group, paths) for group in self._live.values()]
+        live = sorted(self._live.values(), key=lambda group: group.number)
+        turns = [self._turns(group, paths) for group in live]
         turn = np.zeros(self.rows.rows, dtype=np.int32)
         for undelivered, numbers in turns:
             turn[undelivered] = numbers
@@ -240,7 +258,14 @@ class FluidLinks:
         self._widen()
         if not self._live:
             return
-        column = turn if self.compiled else turn.tolist()
+        alone = np.full(self.rows.rows, fluid_connections.ALONE, dtype=np.int32)
+        column, join = (turn, alone) if self.compiled else (turn.tolist(), alone.tolist())
+        given = [group.blocks[-1] for group in live]
+        if self._ordered:
+            for group, (undelivered, numbers) in zip(live, turns, strict=True):
+                group.blocks[-1] = self._connect(undelivered, numbers, paths, join)
+            for block in given:
+                self._blocks[-1].give(*block)
         state, clock = self._state["value"], self._clock["now"]
         clock[0] = max(clock[0], float(now - self.epoch))
         state[fluid_kernel.EVERYTHING] = 1
@@ -251,20 +276,36 @@ class FluidLinks:
         table = [before.pairs["first"], before.links["id"], paths.pairs["first"], paths.links["id"]]
         rows, links = self.rows, self._links
         flows(
-            clock[0], self._weighted, self._cap, paths.choices, self._stride, *table, state, rows["pair"], column,
-            *(rows[name] for name in ("beside", "stage", "todo", "due")),
+            clock[0], self._weighted, self._cap, paths.choices, self._stride, *table, state, rows["pair"], column, join,
+            *(rows[name] for name in ("beside", "stage", "todo", "due", "share")), self._connections["moving"],
             *(self._flows[name] for name in _MOVING), *(self._nodes[name] for name in _NODES), was,
             *(links[name] for name in _LINKS), *(links[name] for name in ("dirty", "is_dirty", "sent", "busy", "crowd")),
         )  # fmt: skip
         state[fluid_kernel.EVENTS] = 0
         self._chains.write("end", 0, np.full(fluid_rows.CHAINS, -1))
-        for group in sorted(self._live.values(), key=lambda group: group.number):
+        for group in live:
             begin, count = group.blocks[0]
             waiting(
                 clock[0], begin, begin + count - 1, paths.choices, *table, state, *self._heap.all(), *self._chains.all(),
-                rows["pair"], column, *(rows[name] for name in ("beside", "stage", "todo", "due")), was,
+                rows["pair"], column, rows["connection"], join,
+                *(rows[name] for name in ("beside", "stage", "todo", "due")), was,
                 *(links[name] for name in ("bandwidth", "latency", "sent", "busy", "crowd")),
             )  # fmt: skip
+
+    def _connect(self, rows: NDArray[np.int64], routes: Any, paths: PathTable, connection: Any) -> tuple[int, int]:
+        """Number the connections of a group's ``rows``, on ``routes``, in that column: their block in the table."""
+        if len(rows) < 2:
+            return 0, 0
+        kernel = fluid_connections.number_connections
+        run = kernel.compiled if self.compiled else kernel.interpreted
+        most = len(rows) // 2 * paths.choices
+        base = self._blocks[-1].take(most)
+        count = run(rows if self.compiled else rows.tolist(), routes, base, paths.choices, self._routes["mark"], connection)
+        self._blocks[-1].give(base + count, most - count)
+        self._connections.reserve(base + count)
+        self._connections.write("ahead", base, np.full(count, -1))
+        self._connections.write("moving", base, np.zeros(count, dtype=np.int32))
+        return base, count
 
     def _turns(self, group: _Group, paths: PathTable) -> tuple[NDArray[np.int64], Any]:
         """The rows of a group that have not been delivered, and the numbers of their new routes."""
@@ -308,6 +349,7 @@ class FluidLinks:
             return
         self._measured = count
         self._open.reserve(count)
+        self._routes.reserve(count)
         longest = int(np.diff(self._paths.pairs["first"][known : count + 1]).max())
         if longest <= self._stride:
             return

@@ -6,10 +6,11 @@ from typing import Any
 
 from distsim.kernel.jit import kernel
 from distsim.network.fluid_events import detach, weigh
-from distsim.network.fluid_kernel import ACTIVE, PS, SPARE, drop
-from distsim.network.fluid_rows import DELAY, LATENCY, busy_for, lightest, push
+from distsim.network.fluid_heap import drop
+from distsim.network.fluid_kernel import ACTIVE, PS, SPARE
+from distsim.network.fluid_rows import DELAY, LATENCY, QUEUED, busy_for, lightest, push
 
-TURNED = 5  #: stage of a row that has got another route, until all have theirs
+TURNED = 6  #: stage of a row that has got another route, until all have theirs
 
 
 @kernel
@@ -43,7 +44,8 @@ def carry_on(
 @kernel
 def turn_off(
     row: int, now: float, rest: float, choices: int, first: Any, links: Any, new_first: Any, new_links: Any, pair: Any,
-    turn: Any, stage: Any, todo: Any, due: Any, was: Any, bandwidth: Any, latency: Any, sent: Any, busy: Any, crowd: Any,
+    turn: Any, join: Any, stage: Any, todo: Any, due: Any, was: Any, bandwidth: Any, latency: Any, sent: Any,
+    busy: Any, crowd: Any,
 ) -> None:  # fmt: skip
     """The row goes on over its new route with ``rest`` bytes: their use is moved there, and its latencies begin now."""
     old = pair[row]
@@ -52,6 +54,8 @@ def turn_off(
         for at in range(first[old], first[old + 1]):
             crowd[links[at]] -= 1
         new = lightest(new, choices, new_first, new_links, crowd, bandwidth)
+        if join[row] >= 0:
+            join[row] += new - turn[row]
         turn[row] = new
     for at in range(first[old], first[old + 1]):
         link = links[at]
@@ -73,10 +77,10 @@ def turn_off(
 @kernel
 def turn_flows(
     now: float, weighted: bool, cap: float, choices: int, stride: int, first: Any, links: Any, new_first: Any, new_links: Any,
-    state: Any, pair: Any, turn: Any, beside: Any, stage: Any, todo: Any, due: Any, order: Any, found: Any, where: Any,
-    hops: Any, member: Any, route_of: Any, weight: Any, unit: Any, bound: Any, remaining: Any, rate: Any, since: Any,
-    finish: Any, node_link: Any, before: Any, after: Any, was: Any, bandwidth: Any, latency: Any, shared: Any, head: Any,
-    dirty: Any, is_dirty: Any, sent: Any, busy: Any, crowd: Any,
+    state: Any, pair: Any, turn: Any, join: Any, beside: Any, stage: Any, todo: Any, due: Any, share: Any, moving: Any,
+    order: Any, found: Any, where: Any, hops: Any, member: Any, route_of: Any, weight: Any, unit: Any, bound: Any,
+    remaining: Any, rate: Any, since: Any, finish: Any, node_link: Any, before: Any, after: Any, was: Any, bandwidth: Any,
+    latency: Any, shared: Any, head: Any, dirty: Any, is_dirty: Any, sent: Any, busy: Any, crowd: Any,
 ) -> None:  # fmt: skip
     """Flows whose route stays go on; the others leave their links."""
     active = state[ACTIVE]
@@ -88,9 +92,13 @@ def turn_flows(
         kept = carry_on(pair[row], turn[row], choices, first, links, new_first, new_links, bandwidth)
         if kept >= 0:
             route_of[flow] = kept
-            unit[flow], bound[flow] = weigh(kept, weighted, cap, new_first, new_links, bandwidth, latency, shared)
+            unit[flow], bound[flow] = weigh(kept, share[row], weighted, cap, new_first, new_links, bandwidth, latency, shared)
             weight[flow] = 0.0
             while row >= 0:
+                if join[row] >= 0:
+                    join[row] += kept - turn[row]
+                    if hops[flow] > 0:
+                        moving[join[row]] += 1
                 turn[row] = kept
                 weight[flow] += unit[flow]
                 row = beside[row]
@@ -102,7 +110,7 @@ def turn_flows(
         while row >= 0:
             following = beside[row]
             turn_off(
-                row, now, rest, choices, first, links, new_first, new_links, pair, turn, stage, todo, due, was, bandwidth,
+                row, now, rest, choices, first, links, new_first, new_links, pair, turn, join, stage, todo, due, was, bandwidth,
                 latency, sent, busy, crowd,
             )  # fmt: skip
             row = following
@@ -113,19 +121,27 @@ def turn_flows(
 @kernel
 def turn_waiting(
     now: float, begin: int, stop: int, choices: int, first: Any, links: Any, new_first: Any, new_links: Any, state: Any,
-    times: Any, ranks: Any, chain_time: Any, chain_end: Any, pair: Any, turn: Any, beside: Any, stage: Any,
-    todo: Any, due: Any, was: Any, bandwidth: Any, latency: Any, sent: Any, busy: Any, crowd: Any,
+    times: Any, ranks: Any, chain_time: Any, chain_end: Any, pair: Any, turn: Any, connection: Any, join: Any,
+    beside: Any, stage: Any, todo: Any, due: Any, was: Any, bandwidth: Any, latency: Any, sent: Any, busy: Any, crowd: Any,
 ) -> None:  # fmt: skip
-    """Rows ``begin ... stop - 1`` whose first byte is under way on a route that is no more begin its latencies again; all rows
-    that wait for an instant are put into the empty queue of events."""
+    """Rows ``begin ... stop - 1`` whose first byte is under way, or that are behind others, on a route that is no more begin
+    its latencies again; all rows that wait for an instant are put into the empty queue of events.
+
+    What is behind others on a route that stays is due again at once, and so behind what moves, in the order of before.
+    """
     for row in range(begin, stop):
-        if stage[row] == LATENCY:
+        if stage[row] == LATENCY or stage[row] == QUEUED:
             kept = carry_on(pair[row], turn[row], choices, first, links, new_first, new_links, bandwidth)
             if kept >= 0:
+                if join[row] >= 0:
+                    join[row] += kept - turn[row]
                 turn[row] = kept
+                if stage[row] == QUEUED:
+                    stage[row] = LATENCY
+                    due[row] = now
             else:
                 turn_off(
-                    row, now, todo[row], choices, first, links, new_first, new_links, pair, turn, stage, todo, due, was,
+                    row, now, todo[row], choices, first, links, new_first, new_links, pair, turn, join, stage, todo, due, was,
                     bandwidth, latency, sent, busy, crowd,
                 )  # fmt: skip
         if stage[row] == TURNED:
@@ -134,3 +150,4 @@ def turn_waiting(
             push(due[row], row, state, times, ranks, chain_time, chain_end, beside, due)
         if pair[row] >= 0:
             pair[row] = turn[row]
+            connection[row] = join[row]

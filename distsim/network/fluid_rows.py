@@ -21,13 +21,15 @@ LATENCY = 1  #: until its first byte would have arrived
 MOVING = 2
 DELAY = 3  #: until its delivery
 THERE = 4  #: delivered
+QUEUED = 5  #: behind other rows of its connection
 
 
 @kernel
 def admit(
     src: Any, dst: Any, size: Any, dep_ptr: Any, dep: Any, delays: Any, numbers: Any, base: int, room: int, seat: int,
-    group: int, mark: Any, pair: Any, waits: Any, first: Any, beside: Any, owner: Any, src_end: Any, dst_end: Any, stage: Any,
-    load: Any, todo: Any, delay: Any, due: Any, begun: Any, end: Any, dependents: Any, host: Any, host_end: Any,
+    group: int, mark: Any, pair: Any, connection: Any, waits: Any, first: Any, beside: Any, owner: Any, src_end: Any,
+    dst_end: Any, stage: Any, load: Any, todo: Any, delay: Any, due: Any, begun: Any, end: Any, share: Any, dependents: Any,
+    host: Any, host_end: Any,
 ) -> int:  # fmt: skip
     """Fill rows base ... base + T + 1 (start, T transfers, sentinel), the dependents from ``room`` and the hosts from
     ``seat`` on. Rows depend on earlier rows. Returns the number of host seats used (the first is nobody's)."""
@@ -46,6 +48,8 @@ def admit(
     for index in range(rows):
         row = base + 1 + index
         pair[row] = numbers[index]
+        connection[row] = -1
+        share[row] = 1.0
         load[row] = size[index]
         todo[row] = size[index]
         delay[row] = delays[index]
@@ -127,14 +131,16 @@ def lightest(route: int, choices: int, path_first: Any, path_links: Any, crowd: 
 @kernel
 def begin(
     row: int, time: float, choices: int, path_first: Any, path_links: Any, state: Any, times: Any, ranks: Any,
-    chain_time: Any, chain_end: Any, pair: Any, beside: Any, stage: Any, load: Any, delay: Any, due: Any, begun: Any,
-    bandwidth: Any, latency: Any, sent: Any, busy: Any, like: Any, like_ps: Any, crowd: Any,
+    chain_time: Any, chain_end: Any, pair: Any, connection: Any, beside: Any, stage: Any, load: Any, delay: Any, due: Any,
+    begun: Any, bandwidth: Any, latency: Any, sent: Any, busy: Any, like: Any, like_ps: Any, crowd: Any,
 ) -> None:  # fmt: skip
     """The row's last dependency has been delivered at ``time``."""
     route = pair[row]
     state[STEPS] += 1
     if choices > 1:
         route = lightest(route, choices, path_first, path_links, crowd, bandwidth)
+        if connection[row] >= 0:
+            connection[row] += route - pair[row]
         pair[row] = route
     amount = load[row]
     wait = 0.0
@@ -164,9 +170,9 @@ def begin(
 @kernel
 def deliver(
     row: int, time: float, choices: int, path_first: Any, path_links: Any, done: Any, state: Any, times: Any, ranks: Any,
-    chain_time: Any, chain_end: Any, pair: Any, waits: Any, first: Any, beside: Any, owner: Any, src_end: Any, dst_end: Any,
-    stage: Any, load: Any, delay: Any, due: Any, begun: Any, end: Any, dependents: Any, host_end: Any, left_rows: Any,
-    bandwidth: Any, latency: Any, sent: Any, busy: Any, like: Any, like_ps: Any, crowd: Any,
+    chain_time: Any, chain_end: Any, pair: Any, connection: Any, waits: Any, first: Any, beside: Any, owner: Any, src_end: Any,
+    dst_end: Any, stage: Any, load: Any, delay: Any, due: Any, begun: Any, end: Any, dependents: Any, host_end: Any,
+    left_rows: Any, bandwidth: Any, latency: Any, sent: Any, busy: Any, like: Any, like_ps: Any, crowd: Any,
 ) -> None:  # fmt: skip
     """The row is delivered at ``time``; what only waited for it begins."""
     stage[row] = THERE
@@ -185,6 +191,6 @@ def deliver(
         waits[after] -= 1
         if waits[after] == 0:
             begin(
-                after, time, choices, path_first, path_links, state, times, ranks, chain_time, chain_end, pair, beside, stage,
-                load, delay, due, begun, bandwidth, latency, sent, busy, like, like_ps, crowd,
+                after, time, choices, path_first, path_links, state, times, ranks, chain_time, chain_end, pair, connection,
+                beside, stage, load, delay, due, begun, bandwidth, latency, sent, busy, like, like_ps, crowd,
             )  # fmt: skip

@@ -42,6 +42,8 @@ class Transfers:
     #: which of the routes between its hosts each row takes, where the topology's routing offers several (default: route 0);
     #: NO_LANE: the row crosses no link
     lane: NDArray[np.int32] | None = None
+    #: weight of each row where flows share links, 1 by default: the parts of a transfer over several lanes weigh as one
+    share: NDArray[np.float64] | None = None
     #: ps that the whole DAG takes on idle links, where a closed form knows better than its rows; level ``analytic`` believes it
     alone: int | None = None
 

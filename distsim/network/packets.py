@@ -35,13 +35,14 @@ class Packets:
         found = self._known.get(transfers)
         if found is None:
             size = transfers.bytes + _OVERHEAD * -(-transfers.bytes // self._mtu)
-            delay = transfers.delay + np.where(transfers.bytes > 0, self._hops(transfers), 0)
+            packet = np.where(transfers.bytes > 0, np.minimum(transfers.bytes, self._mtu) + HEADER, 0)
+            delay = transfers.delay + np.rint(packet * self._hops(transfers)).astype(np.int64)
             found = dataclasses.replace(transfers, bytes=size, delay=delay, pattern=None, members=None, alone=None)
             self._known[transfers] = found
         return found
 
-    def _hops(self, transfers: Transfers) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """ps that one packet of every row is stored for on its way."""
+    def _hops(self, transfers: Transfers) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """ps for which every byte of a packet of every row is stored on its way."""
         hosts, ways = self._topology.hosts, self._topology.ways
         lane = np.zeros(len(transfers.src), np.int64) if transfers.lane is None else transfers.lane.astype(np.int64)
         key = (transfers.src.astype(np.int64) * hosts + transfers.dst) * (ways + 1) + lane + 1
@@ -51,11 +52,11 @@ class Packets:
         offsets, links = self._topology.paths(
             src.astype(np.int32), dst.astype(np.int32), np.maximum(chosen, 0).astype(np.int32)
         )
-        took = (self._mtu + HEADER) * PS_PER_S / self._topology.link_bandwidth[links]
+        took = PS_PER_S / self._topology.link_bandwidth[links]
         length = np.diff(offsets)
         stored = np.zeros(len(pairs))
         some = length > 0
         if some.any():
             first = offsets[:-1][some]
             stored[some] = np.add.reduceat(took, first) - np.maximum.reduceat(took, first)
-        return np.rint(stored).astype(np.int64)[row_pair]
+        return np.asarray(stored[row_pair], np.float64)

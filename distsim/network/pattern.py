@@ -33,11 +33,13 @@ class Pattern:
     delay: NDArray[np.int64]
     digest: str  #: of everything above but the names of members
     lane: NDArray[np.int32] | None = None  #: of every distinct pair, as in Transfers; not in the digest, as routes will tell
+    share: NDArray[np.float64] | None = None  #: of every row, as in Transfers; not in the digest, as only ``fluid`` cares
 
     @classmethod
     def of(
         cls, src: NDArray[np.int32], dst: NDArray[np.int32], size: NDArray[np.int64], dep_ptr: NDArray[np.int64],
         dep: NDArray[np.int32], delay: NDArray[np.int64], lane: NDArray[np.int32] | None = None,
+        share: NDArray[np.float64] | None = None,
     ) -> Pattern:  # fmt: skip
         """From columns as in Transfers, with members for hosts. Raises ConfigError where they are no DAG of transfers."""
         refuse_bad_columns(src, dst, size, dep_ptr, dep, delay)
@@ -59,13 +61,13 @@ class Pattern:
         lane_of = None if lane is None else (used % lanes - 1).astype(np.int32)
         used = used // lanes
         first, second = (used // max(1, members)).astype(np.int32), (used % max(1, members)).astype(np.int32)
-        return cls(first, second, pair, size, dep_ptr, dep, delay, digest.hexdigest(), lane_of)
+        return cls(first, second, pair, size, dep_ptr, dep, delay, digest.hexdigest(), lane_of, share)
 
     def on(self, members: NDArray[np.int32]) -> Transfers:
         """The DAG with member m on host ``members[m]``; several may share one."""
         return Transfers(
             members[self.src][self.pair], members[self.dst][self.pair], self.bytes, self.dep_ptr, self.dep, self.delay,
-            pattern=self, members=members, lane=None if self.lane is None else self.lane[self.pair],
+            pattern=self, members=members, lane=None if self.lane is None else self.lane[self.pair], share=self.share,
         )  # fmt: skip
 
     def __len__(self) -> int:

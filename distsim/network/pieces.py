@@ -37,6 +37,7 @@ class _Parts:
     dep: NDArray[np.int32]
     delay: _Numbers
     lane: NDArray[np.int32]
+    share: NDArray[np.float64] | None
 
 
 class Pieces:
@@ -84,8 +85,9 @@ class Pieces:
             if parts is None:
                 return None
             return Transfers(
-                src[parts.row], dst[parts.row], parts.bytes, parts.dep_ptr, parts.dep, parts.delay, lane=parts.lane
-            )
+                src[parts.row], dst[parts.row], parts.bytes, parts.dep_ptr, parts.dep, parts.delay, lane=parts.lane,
+                share=parts.share,
+            )  # fmt: skip
         known = self._patterns.setdefault(pattern, {})
         key = lanes.tobytes()
         if key not in known:
@@ -99,7 +101,8 @@ class Pieces:
         if parts is None:
             return None
         src, dst = whole.src[whole.pair], whole.dst[whole.pair]
-        return Pattern.of(src[parts.row], dst[parts.row], parts.bytes, parts.dep_ptr, parts.dep, parts.delay, parts.lane)
+        ends = src[parts.row], dst[parts.row]
+        return Pattern.of(*ends, parts.bytes, parts.dep_ptr, parts.dep, parts.delay, parts.lane, parts.share)
 
     def _lanes(self, src: NDArray[np.int32], dst: NDArray[np.int32], given: NDArray[np.int32] | None) -> _Numbers:
         """Over how many lanes the rows of every pair go; 0 where they cross no link."""
@@ -137,6 +140,7 @@ class Pieces:
         return _Parts(
             row, np.where(join, 0, even[row] + (step < rest[row])), dep_ptr, dep,
             np.where(join | (count == 1)[row], whole.delay[row], 0), np.where(join, NO_LANE, lane).astype(np.int32),
+            np.where(join, 1.0, 1.0 / count[row]) if self._size is None and self._divides else whole.share,
         )  # fmt: skip
 
     @staticmethod

@@ -29,8 +29,9 @@ def max_min(flows, capacity):
     return rates
 
 
-def simulate(scenario, weighted=False, cap=None):
-    """Finish of every flow, in exact seconds."""
+def simulate(scenario, weighted=False, cap=None, connection=None):
+    """Finish of every flow, in exact seconds. Of flows that name the same ``connection`` one moves at a time, by (time at
+    which its latencies are over, number)."""
     capacity = [Fraction(value) for value in scenario.bandwidth.tolist()]
     latency = [Fraction(value) for value in scenario.latency.tolist()]
     routes = [scenario.route[a:b].tolist() for a, b in zip(scenario.route_ptr, scenario.route_ptr[1:], strict=False)]
@@ -54,11 +55,14 @@ def simulate(scenario, weighted=False, cap=None):
                 finish[flow] = now
                 del moving[flow]
             continue
-        rates = max_min({flow: (routes[flow], weight[flow], limit) for flow in moving}, capacity)
-        times = [now + left / rates[flow] for flow, left in moving.items()]
+        heads = {}
+        for flow in sorted(moving, key=lambda flow: (sets_out[flow], flow)):
+            heads.setdefault(flow if connection is None else connection[flow], flow)
+        rates = max_min({flow: (routes[flow], weight[flow], limit) for flow in heads.values()}, capacity)
+        times = [now + moving[flow] / rate for flow, rate in rates.items()]
         now, then = min([*times, *(at for at in sets_out.values() if at > now)]), now
-        for flow in moving:
-            moving[flow] -= rates[flow] * (now - then)
+        for flow, rate in rates.items():
+            moving[flow] -= rate * (now - then)
     return [finish[flow] for flow in range(len(routes))]
 
 

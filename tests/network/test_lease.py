@@ -214,3 +214,20 @@ def test_a_large_run_compiles_everything_together(level):
             seen += drain(network)
         answers.append((seen, network.usage().busy.tolist()))
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("level", [Chunk, CutThrough])
+def test_events_count_what_was_simulated(level):
+    """A start and two crossings a message; none where a lease answers."""
+    topology = star(4)
+    for leases, count in ((True, 0), (False, 3)):
+        network = level(topology, leases=leases)
+        network.start(single(0, 1, 1000), 0)
+        network.run_until(NEVER)
+        assert network.events == count
+    network = level(topology)
+    for _ in range(2):
+        network.start(single(0, 1, 1000), 0)
+    network.run_until(NEVER)
+    network.run_until(NEVER)
+    assert network.events == 6

@@ -5,10 +5,13 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from distsim.network import columns
 from distsim.network.check import star
-from distsim.network.columns import Blocks, Columns
+from distsim.network.columns import Blocks, Columns, Records
+from distsim.network.fifo_kernel import DIGITS, put_in_order
 from distsim.network.paths import PathTable
 from distsim.network.rounding import serialisation
 
@@ -24,6 +27,37 @@ def test_columns_keep_their_rows_when_they_grow_and_change_form():
     assert table.rows == 10
     assert table["number"].tolist() == [7, 8] + [0] * 8
     assert [column.dtype for column in table.all()] == [np.int64, np.float64]
+
+
+def test_records_keep_their_rows_and_lie_each_in_one_cache_line():
+    table = Records(3, time="i8", rate="f8", hop="i4", load="i8", last="i4", when="i8", more="i8", first="i4")
+    table.write("hop", 0, np.array([1, 2, 3]))
+    table.write("time", 1, np.array([9]))
+    table.compile()
+    for rows in (5, 1000, 100_000):
+        table.reserve(rows)
+        assert table["hop"][:4].tolist() == [1, 2, 3, 0]
+        assert table["time"][:3].tolist() == [0, 9, 0]
+        first = table["time"]
+        assert first.strides == (64,)
+        assert first.ctypes.data % 64 == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    entries=st.lists(
+        st.tuples(st.integers(0, 3) | st.integers(0, 1 << 61), st.integers(0, 1 << 62)), max_size=120, unique=True
+    ),
+    compiled=st.booleans(),
+)
+def test_events_of_a_bucket_are_put_in_order(entries, compiled):
+    spare = [0] * len(entries)
+    columns = [[time for time, _ in entries], [rank for _, rank in entries], spare, spare[:], [0] * DIGITS]
+    form = put_in_order.interpreted
+    if compiled:
+        form, columns = put_in_order.compiled, [np.array(column, dtype=np.int64) for column in columns]
+    form(len(entries), *columns)
+    assert list(zip(list(columns[0]), list(columns[1]), strict=True)) == sorted(entries)
 
 
 def test_blocks_never_overlap_and_all_come_back():

@@ -278,3 +278,13 @@ def test_bad_options_are_refused(spec, complaint):
 def test_too_many_parts_are_refused_before_they_are_made():
     with pytest.raises(ConfigError, match="would be cut into"):
         build_network("chunk:size=1", star(3)).start(single(0, 1, 1 << 40), 0)
+
+
+def test_a_transfer_over_many_lanes_has_one_share_of_a_link() -> None:
+    """Hosts 1 (same leaf, one lane) and 15 (other pod, four lanes) send to host 0: half of its port each."""
+    topology = routed("spray", build("fat_tree:k=4,latency=0ns"))
+    network = build_network("fluid", topology)
+    size = 50_000_000  # 1 ms alone at 50 GB/s
+    for src in (1, 15):
+        network.start(single(src, 0, size), 0)
+    assert [at for _, at, _ in drain(network)] == pytest.approx([2 * 10**9, 2 * 10**9], rel=1e-6)
