@@ -6,7 +6,7 @@
 Every group is 64 random hosts of its own (6,400 of 8,000 in the default tree, whose leaves offer 4:1), in random order, so that
 rings cross each other at the up-links and neither leases nor symmetry can help; all start at once. Bar: 5 M link crossings per
 CPU second at ``chunk``, with placement, routes and admission. An event is one crossing or one delivery. The compiled kernels
-are loaded before the clock starts; CPU time, as machines are shared; the median of the repeats.
+are loaded before the clock starts; CPU time, as machines are shared; the median of the repeats, and the best of them.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def main() -> None:
                 {
                     "topology": plain.spec, "routing": routing, "level": level, "groups": options.groups,
                     "transfers": delivered, "crossings": crossed, "events": crossed + delivered, "cpu_s": seconds,
-                    "crossings_per_s": crossed / seconds, "events_per_s": (crossed + delivered) / seconds,
+                    "crossings_per_s": crossed / seconds, "best_crossings_per_s": crossed / min(cpu for cpu, _, _ in runs),
+                    "events_per_s": (crossed + delivered) / seconds,
                     "time_ps": runs[0][1], "peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                 }
             )  # fmt: skip
@@ -90,13 +91,13 @@ def main() -> None:
         print(json.dumps(rows, indent=1))
         return
     print(f"{options.groups} x {options.ranks} ranks, {plain.hosts} hosts, {plain.spec}")
-    titles = ("routing", "level", "transfers", "crossings", "CPU s", "M crossings/s", "M events/s", "simulated", "MiB")
-    print("{:10} {:12} {:>10} {:>11} {:>7} {:>13} {:>10} {:>10} {:>5}".format(*titles))
+    titles = ("routing", "level", "transfers", "crossings", "CPU s", "M crossings/s", "best", "M events/s", "simulated", "MiB")
+    print("{:10} {:12} {:>10} {:>11} {:>7} {:>13} {:>5} {:>10} {:>10} {:>5}".format(*titles))
     for row in rows:
         print(
             f"{row['routing']:10} {row['level']:12} {row['transfers']:10,} {row['crossings']:11,} {row['cpu_s']:7.3f} "
-            f"{row['crossings_per_s'] / 1e6:13.2f} {row['events_per_s'] / 1e6:10.2f} {format_time(row['time_ps']):>10} "
-            f"{row['peak_MiB']:5}"
+            f"{row['crossings_per_s'] / 1e6:13.2f} {row['best_crossings_per_s'] / 1e6:5.2f} "
+            f"{row['events_per_s'] / 1e6:10.2f} {format_time(row['time_ps']):>10} {row['peak_MiB']:5}"
         )
 
 

@@ -8,6 +8,9 @@ into chunks (``Collective.chunks``): an uncut transfer pays its serialisation on
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distsim.network.lease import FifoParameters, Leased
 from distsim.registry import register
 from distsim.topology.graph import Topology
@@ -16,15 +19,16 @@ from distsim.units import parse_bandwidth, parse_size
 
 @register("network", "chunk")
 class Chunk(Leased):
-    """FIFO links, store-and-forward. See FifoLinks for the order of what happens at one instant, Leased for ``leases``."""
+    """FIFO links, store-and-forward. See FifoLinks for the order of what happens at one instant, Leased for ``leases`` and for
+    ``uncontended``, a mask of links that limit a chunk to their bandwidth, but are not shared."""
 
     Params = FifoParameters
 
     def __init__(
         self, topology: Topology, *, leases: bool = True, size: str | None = None, credits: int | None = None,
-        injection: str | None = None,
+        injection: str | None = None, uncontended: NDArray[np.bool_] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             topology, cut_through=False, leases=leases, size=None if size is None else parse_size(size), credits=credits,
-            injection=None if injection is None else parse_bandwidth(injection),
+            injection=None if injection is None else parse_bandwidth(injection), uncontended=uncontended,
         )  # fmt: skip

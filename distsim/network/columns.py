@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_LINE = 64  #: bytes of a cache line, on all current x86 and most Arm processors
+
 
 class Columns:
     """Named columns of equal length: Python lists at first, numpy arrays after :meth:`compile`. New rows hold zeros."""
@@ -35,10 +37,7 @@ class Columns:
             return
         if self.compiled:
             rows = max(rows, 2 * self.rows)
-            arrays = self._arrays(rows)
-            for name, old in self._values.items():
-                arrays[name][: self.rows] = old
-            self._values = arrays
+            self._grow(rows)
         else:
             for column in self._values.values():
                 column.extend([0] * (rows - self.rows))
@@ -56,6 +55,13 @@ class Columns:
             for name, column in self._values.items():
                 arrays[name][:] = column
             self._values = arrays
+
+    def _grow(self, rows: int) -> None:
+        """Longer arrays, with what is there."""
+        arrays = self._arrays(rows)
+        for name, old in self._values.items():
+            arrays[name][: self.rows] = old
+        self._values = arrays
 
     def _arrays(self, rows: int) -> dict[str, Any]:
         """Arrays of zeros. NOTE: np.zeros hands out untouched pages: room that is never used costs no memory."""
@@ -75,8 +81,20 @@ class Records(Columns):
         widths = [np.dtype(kind).itemsize for _, kind in placed]
         offsets = [sum(widths[:at]) for at in range(len(widths))]
         layout = {"names": [name for name, _ in placed], "formats": [kind for _, kind in placed], "offsets": offsets}
-        whole: Any = np.zeros(rows, dtype=np.dtype({**layout, "itemsize": -(-sum(widths) // 8) * 8}))  # type: ignore[call-overload]
-        return {name: whole[name] for name in self._types}
+        width = sum(widths)
+        width = 1 << (width - 1).bit_length() if width <= _LINE else -(-width // 8) * 8
+        kind = np.dtype({**layout, "itemsize": width})  # type: ignore[call-overload]
+        memory = np.zeros(rows * width + _LINE, dtype=np.uint8)
+        first = -memory.ctypes.data % _LINE  # NOTE: a record of up to 64 bytes lies in one cache line, not parts of two
+        self._whole = memory[first : first + rows * width]
+        records = self._whole.view(kind)
+        return {name: records[name] for name in self._types}
+
+    def _grow(self, rows: int) -> None:
+        """As above, but bytes as they are: a copy of every column by itself would go through all of the memory every time."""
+        old = self._whole
+        self._values = self._arrays(rows)
+        self._whole[: len(old)] = old
 
 
 class Blocks:

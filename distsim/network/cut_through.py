@@ -13,6 +13,9 @@ pessimistic: messages take turns on a link (docs/networks.md has figures).
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distsim.network.lease import FifoParameters, Leased
 from distsim.registry import register
 from distsim.topology.graph import Topology
@@ -24,16 +27,17 @@ class CutThrough(Leased):
     """FIFO links, virtual cut-through; queues in switches are unbounded.
 
     A link is busy for ``ceil(bytes / bandwidth)`` a transfer, as on every level. See FifoLinks for the order of what happens
-    at one instant, Leased for ``leases``.
+    at one instant, Leased for ``leases`` and for ``uncontended``, a mask of links that limit a transfer to their
+    bandwidth, but are not shared.
     """
 
     Params = FifoParameters
 
     def __init__(
         self, topology: Topology, *, leases: bool = True, size: str | None = None, credits: int | None = None,
-        injection: str | None = None,
+        injection: str | None = None, uncontended: NDArray[np.bool_] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             topology, cut_through=True, leases=leases, size=None if size is None else parse_size(size), credits=credits,
-            injection=None if injection is None else parse_bandwidth(injection),
+            injection=None if injection is None else parse_bandwidth(injection), uncontended=uncontended,
         )  # fmt: skip

@@ -112,6 +112,11 @@ class Episodes:
         """As FifoLinks.retransmitted."""
         return self._live.retransmitted
 
+    @property
+    def events(self) -> int:
+        """As FifoLinks.events."""
+        return self._live.events
+
     def usage(self) -> LinkUsage:
         """As FifoLinks.usage."""
         if self._open:
@@ -176,6 +181,7 @@ class Episodes:
         if self._real:
             return
         self._real = True
+        self._live.expect(len(self._history), sum(outline.rows for _, _, _, outline in self._history))
         for transfers, at, number, _ in self._history[: self._before]:
             self._live.admit(transfers, at, number)
         while self._before and self._live.run_until(self._now):

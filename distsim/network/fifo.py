@@ -48,12 +48,18 @@ class FifoLinks:
         topology: hosts and links.
         cut_through: a transfer goes on with its first byte instead of its last.
         paths: routes shared with other networks on the topology; all that share them change their form together.
+        uncontended: a mask of links that limit a transfer to their bandwidth, but on which nobody waits for others; over
+            several such in a row a transfer cuts through in any case.
     """
 
-    def __init__(self, topology: Topology, *, cut_through: bool = False, paths: PathTable | None = None) -> None:
+    def __init__(
+        self, topology: Topology, *, cut_through: bool = False, paths: PathTable | None = None,
+        uncontended: NDArray[np.bool_] | None = None,
+    ) -> None:  # fmt: skip
         self._paths = paths or PathTable(topology)
         self._topology = topology
         self._cut_through = cut_through
+        self._lone = uncontended if uncontended is not None and uncontended.any() else None
         self.now = 0  #: where the last run stopped
         self.retransmitted = 0  #: bytes that were lost on dead links and had to be sent again
         self._dead: NDArray[np.bool_] | None = None  # links that are down, if any
@@ -65,10 +71,12 @@ class FifoLinks:
         self._state["value"][fifo_kernel.SHIFT] = 20  # first guess: buckets of a microsecond
         self._buckets = Columns(fifo_kernel.BUCKETS, first="i4", last="i4")
         self._heap = Columns(time="i8", rank="i8")
+        self._due = Columns(time="i8", rank="i8", spare_time="i8", spare_rank="i8")
         self._slots = Records(
-            hop="i4", last="i4", waits="i4", first="i4", behind="i4", beside="i4", owner="i4", src_end="i4", dst_end="i4",
-            when="i8", load="i8", delay="i8", tail_in="i8",
+            hop="i4", last="i4", waits="i4", behind="i4", beside="i4", when="i8", load="i8", delay="i8",
+            tail_in="i8", rank="i8",
         )  # fmt: skip
+        self._deliveries = Records(first="i4", owner="i4", src_end="i4", dst_end="i4")
         self._room = Columns(dependents="i4")
         self._seats = Columns(host="i4", end="i8")
         self._groups = Columns(number="i8", left="i8")
@@ -76,13 +84,17 @@ class FifoLinks:
         self._mark = Columns(topology.hosts, seat="i4")
         self._links = Records(
             max(1, topology.links),
-            free="i8", tail="i4", claim="i8", latency="i8", bandwidth="f8", sent="i8", busy="i8", like="i8", like_ps="i8",
+            free="i8", tail="i4", latency="i8", bandwidth="f8", sent="i8", busy="i8", like="i8", like_ps="i8",
         )  # fmt: skip
+        self._choosing = Columns(max(1, topology.links), claim="i8", lone="i4")
+        self._tally = Columns(fifo_kernel.DIGITS, count="i4")
         for name in ("tail", "like"):
             self._links.write(name, 0, np.full(self._links.rows, -1))
         self._mark.write("seat", 0, np.full(topology.hosts, -1))
         self._links.write("latency", 0, topology.link_latency)
         self._links.write("bandwidth", 0, topology.link_bandwidth)
+        if self._lone is not None:
+            self._choosing.write("lone", 0, self._lone.astype(np.int64))
 
     def start(self, transfers: Transfers, at: int) -> int:
         """See NetworkModel. Raises ConfigError on columns that are no DAG of transfers of this topology, or a past ``at``;
@@ -93,6 +105,13 @@ class FifoLinks:
         self.admit(transfers, at, self._started)
         self._started += 1
         return self._started - 1
+
+    def expect(self, groups: int, rows: int) -> None:
+        """Make room for so many more transfers in so many groups at once, where they are going to be admitted."""
+        if self._slots.compiled or fifo_kernel.admit.for_work(self._work + 8 * rows)[1]:
+            self._compile()
+            self._reserve(self._slot_blocks.end + rows + 2 * groups)
+            self._room.reserve(self._room_blocks.end + 2 * rows)
 
     def admit(self, transfers: Transfers, at: int, number: int) -> None:
         """Take in, as group ``number`` (no two at once), transfers that have passed ``refuse_bad``.
@@ -114,16 +133,15 @@ class FifoLinks:
         if self._slot_blocks.end + slots > fifo_kernel.SLOT_MASK:
             raise ConfigError(f"more than {fifo_kernel.SLOT_MASK} live transfers", fix="Use fewer chunks, or level analytic.")
         base, first, seat, group = (
-            self._take(self._slot_blocks, self._slots, slots),
+            self._take_slots(slots),
             self._take(self._room_blocks, self._room, room),
             self._take(self._seat_blocks, self._seats, seats),
             self._take(self._group_blocks, self._groups, 1),
         )
-        self._heap.reserve(self._slots.rows)
         self._done.reserve(self._groups.rows)
         hosts = admit(
-            *columns, pair, self._paths.pairs["first"], self._paths.choices, base, first, seat, group, self._mark["seat"],
-            *self._slots.all(), self._room["dependents"], *self._seats.all(),
+            *columns, pair, self._paths.pairs["first"], self._paths.choices, base, first, seat, group, number,
+            self._mark["seat"], *self._slots.all(), *self._deliveries.all(), self._room["dependents"], *self._seats.all(),
         )  # fmt: skip
         live = self._live[group] = _Group(number, (base, slots), (first, room), (seat, seats), hosts, transfers)
         if self._dead is not None:
@@ -136,7 +154,16 @@ class FifoLinks:
 
     def next_event(self) -> int:
         """See NetworkModel: the time of the next arrival at a link or of the next delivery."""
-        return int(self._heap["time"][0]) if self._state["value"][fifo_kernel.SIZE] else NEVER
+        state, size = self._state["value"], fifo_kernel.SIZE
+        first = int(self._heap["time"][0]) if state[size] else NEVER
+        due = int(state[fifo_kernel.DUE])
+        return min(first, int(self._due["time"][due])) if due < state[fifo_kernel.DUE_END] else first
+
+    @property
+    def events(self) -> int:
+        """Events handled so far: ends of crossings, the last of a transfer with its delivery, and starts of groups."""
+        state = self._state["value"]
+        return int(state[fifo_kernel.EVENTS] + state[fifo_kernel.HANDLED])
 
     def run_until(self, limit: int) -> list[Finished]:
         """See NetworkModel. Raises ConfigError when a time leaves the clock's range (2^62 ps)."""
@@ -147,9 +174,11 @@ class FifoLinks:
             self._compile()
         run = fifo_kernel.run.compiled if self._slots.compiled else fifo_kernel.run.interpreted
         count, at = run(
-            limit, self._cut_through, self._paths.choices, self._paths.pairs["first"], self._paths.links["id"],
-            self._done["group"], self._state["value"], *self._buckets.all(), *self._heap.all(), *self._slots.all(),
-            self._room["dependents"], *self._seats.all(), *self._groups.all(), *self._links.all(),
+            limit, self._cut_through, self._lone is not None, self._paths.choices, self._paths.pairs["first"],
+            self._paths.links["id"], self._done["group"], self._state["value"], *self._buckets.all(), self._tally["count"],
+            *self._heap.all(), *self._due.all(), *self._slots.all(), *self._deliveries.all(), self._room["dependents"],
+            *self._seats.all(), self._groups["left"],
+            *self._links.all(), *self._choosing.all(),
         )  # fmt: skip
         if count == fifo_kernel.TOO_LONG:
             raise too_long()
@@ -176,11 +205,11 @@ class FifoLinks:
         """See NetworkModel: what joins a link's queue from now on meets its new rate; what is lost with a link is sent again,
         whole, by its source, once it has a route. Transfers under way keep their route as long as it lives."""
         before, now, self._topology = self._topology, self.now, topology
-        names = ("hop", "last", "waits", "behind", "beside", "owner", "when", "load", "delay", "tail_in")
+        names = ("hop", "last", "waits", "behind", "beside", "when", "load", "delay", "tail_in", "rank")
         slots = {name: np.array(self._slots[name], dtype=np.int64) for name in names}
         state = self._state["value"]
         flying, times = fifo_change.in_flight(
-            state, self._buckets, self._heap, slots["behind"], slots["beside"], slots["when"]
+            state, self._buckets, self._heap, self._due, slots["behind"], slots["beside"], slots["when"]
         )  # fmt: skip
         gone = self._lose(flying, slots, before, now)
         slots["waits"][gone], slots["tail_in"][gone], slots["behind"][flying] = 1, 0, -1
@@ -194,7 +223,7 @@ class FifoLinks:
         for name in ("hop", "last", "waits", "behind", "tail_in"):
             self._slots.write(name, 0, slots[name])
         stays = ~np.isin(flying, gone)
-        self._requeue(flying[stays], times[stays], slots["owner"])
+        self._requeue(times[stays], slots["rank"][flying[stays]])
         self._relink(before, flying[stays], slots)
         for number, released in kicks:
             if released:
@@ -216,9 +245,9 @@ class FifoLinks:
         slot = np.concatenate(on_links) if on_links else flying[:0]
         columns = (slots[name][slot] for name in ("last", "when", "load", "delay", "tail_in"))
         moving = fifo_change.Flying(slot, slots["hop"][slot] - 1, *columns)
-        form = {"cut_through": self._cut_through}
-        gone = moving.some(fifo_change.lost(moving, now, died, before, self._paths, **form))
-        queued, link, busy = fifo_change.unsent(gone, now, before, self._paths, **form)
+        gone = moving.some(fifo_change.lost(moving, now, died, before, self._paths, self._cut_through, self._lone))
+        tails = self._cut_through or self._lone is not None
+        queued, link, busy = fifo_change.unsent(gone, now, before, self._paths, tails=tails)
         self.retransmitted += int(gone.load[~queued].sum())
         for name, amount in (("sent", gone.load), ("busy", busy)):
             column = np.array(self._links[name], dtype=np.int64)
@@ -245,18 +274,16 @@ class FifoLinks:
         group.held = set((base + rows)[wait].tolist())
         return (base + rows)[held & ~wait].tolist()  # type: ignore[no-any-return]
 
-    def _requeue(self, flying: NDArray[np.int64], times: NDArray[np.int64], owner: NDArray[np.int64]) -> None:
-        """Put these slots, and nothing else, into the queue: all in the heap, none in a bucket or behind another."""
+    def _requeue(self, times: NDArray[np.int64], rank: NDArray[np.int64]) -> None:
+        """Put these events, and nothing else, into the queue: all in the heap, none in a bucket or behind another."""
         state = self._state["value"]
-        number = np.array(self._groups["number"], dtype=np.int64)
-        rank = (number[owner[flying]] << fifo_kernel.SLOT_BITS) | flying
         order = np.lexsort((rank, times))  # NOTE: what is sorted is a heap
-        self._heap.reserve(self._slots.rows)
         self._heap.write("time", 0, times[order])
         self._heap.write("rank", 0, rank[order])
         for name in ("first", "last"):
             self._buckets.write(name, 0, np.zeros(fifo_kernel.BUCKETS, dtype=np.int64))
-        state[fifo_kernel.SIZE], state[fifo_kernel.NEAR] = len(flying), 0
+        state[fifo_kernel.SIZE], state[fifo_kernel.NEAR] = len(times), 0
+        state[fifo_kernel.DUE] = state[fifo_kernel.DUE_END] = 0
         state[fifo_kernel.CURSOR] = self.now >> int(state[fifo_kernel.SHIFT])
 
     def _relink(self, before: Topology, flying: NDArray[np.int64], slots: dict[str, NDArray[np.int64]]) -> None:
@@ -272,8 +299,11 @@ class FifoLinks:
             row, step = ragged(np.maximum(last - hop, 0))
             link = np.array(self._paths.links["id"], dtype=np.int64)[hop[row] + step]
             np.add.at(claim, link, serialisations(slots["load"][flying][row], topology.link_bandwidth[link]))
+        if self._lone is not None:
+            claim[self._lone] = 0
+        self._choosing.write("claim", 0, claim)
         for name, column in (
-            ("free", free), ("claim", claim), ("latency", topology.link_latency), ("bandwidth", topology.link_bandwidth),
+            ("free", free), ("latency", topology.link_latency), ("bandwidth", topology.link_bandwidth),
             ("tail", np.full(links, -1)), ("like", np.full(links, -1)),
         ):  # fmt: skip
             self._links.write(name, 0, column)
@@ -281,19 +311,20 @@ class FifoLinks:
     def _kick(self, group: int, released: list[int]) -> None:
         """Release held slots of a group now: a delivery over no link, on which they depend."""
         live = self._live[group]
-        slot, room = self._take(self._slot_blocks, self._slots, 2), self._take(self._room_blocks, self._room, len(released))
-        self._heap.reserve(self._slots.rows)
+        slot, room = self._take_slots(2), self._take(self._room_blocks, self._room, len(released))
         self._room.write("dependents", room, np.array(released))
-        seat = live.seats[0]
+        seat, rank = live.seats[0], live.number << fifo_kernel.SLOT_BITS | slot
         for name, value in (
-            ("hop", 1), ("last", 1), ("waits", 0), ("behind", -1), ("owner", group), ("src_end", seat), ("dst_end", seat),
-            ("load", 0), ("delay", 0), ("tail_in", 0), ("when", self.now),
+            ("hop", 1), ("last", 1), ("waits", 0), ("behind", -1), ("load", 0), ("delay", 0), ("tail_in", 0),
+            ("when", self.now), ("rank", rank),
         ):  # fmt: skip
             self._slots[name][slot] = value
-        self._slots["first"][slot], self._slots["first"][slot + 1] = room, room + len(released)
+        for name, value in (("owner", group), ("src_end", seat), ("dst_end", seat), ("first", room)):
+            self._deliveries[name][slot] = value
+        self._deliveries["first"][slot + 1] = room + len(released)
         self._groups["left"][group] += 1
         live.kicks.append((slot, room, len(released)))
-        self._push(self.now, live.number << fifo_kernel.SLOT_BITS | slot)
+        self._push(self.now, rank)
 
     def _finish(self, group: int, at: int) -> Finished:
         live = self._live[group]
@@ -323,10 +354,20 @@ class FifoLinks:
         if not self._slots.compiled:
             self._paths.compile()
             for columns in (
-                self._state, self._buckets, self._heap, self._slots, self._room, self._seats, self._groups, self._done,
-                self._mark, self._links,
+                self._state, self._buckets, self._heap, self._due, self._slots, self._deliveries, self._room, self._seats,
+                self._groups, self._done, self._mark, self._links, self._choosing, self._tally,
             ):  # fmt: skip
                 columns.compile()
+
+    def _take_slots(self, rows: int) -> int:
+        first = self._slot_blocks.take(rows)
+        self._reserve(self._slot_blocks.end)
+        return first
+
+    def _reserve(self, slots: int) -> None:
+        self._slots.reserve(slots)
+        for beside in (self._deliveries, self._heap, self._due):
+            beside.reserve(self._slots.rows)
 
     @staticmethod
     def _take(blocks: Blocks, columns: Columns, rows: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.network.columns import Columns
-from distsim.network.fifo_kernel import NEAR, SIZE, SLOT_MASK
+from distsim.network.fifo_kernel import DUE, DUE_END, NEAR, SIZE, SLOT_MASK
 from distsim.network.paths import PathTable
 from distsim.network.rounding import serialisations
 from distsim.topology.graph import Topology
@@ -23,11 +23,16 @@ from distsim.topology.graph import Topology
 _Ints = NDArray[np.int64]
 
 
-def in_flight(state: Any, buckets: Columns, heap: Columns, behind: _Ints, beside: _Ints, when: _Ints) -> tuple[_Ints, _Ints]:
+def in_flight(
+    state: Any, buckets: Columns, heap: Columns, due: Columns, behind: _Ints, beside: _Ints, when: _Ints
+) -> tuple[_Ints, _Ints]:
     """(slot, time of its next event) of every slot in the queue or in a chain behind one that is."""
     size = int(state[SIZE])
     slots = (np.array(heap["rank"][:size], dtype=np.int64) & SLOT_MASK).tolist()
     times = np.array(heap["time"][:size], dtype=np.int64).tolist()
+    first, end = int(state[DUE]), int(state[DUE_END])
+    slots += (np.array(due["rank"][first:end], dtype=np.int64) & SLOT_MASK).tolist()
+    times += np.array(due["time"][first:end], dtype=np.int64).tolist()
     if state[NEAR]:
         for slot in np.array(buckets["first"], dtype=np.int64).tolist():
             while slot:
@@ -60,30 +65,36 @@ class Flying:
 
 
 def lost(
-    flying: Flying, now: int, died: NDArray[np.bool_], before: Topology, paths: PathTable, *, cut_through: bool
-) -> NDArray[np.bool_]:
+    flying: Flying, now: int, died: NDArray[np.bool_], before: Topology, paths: PathTable, cut_through: bool,
+    lone: NDArray[np.bool_] | None,
+) -> NDArray[np.bool_]:  # fmt: skip
     """Which of them are lost with the links that have ``died``: those on one, or with one still before them. One whose last
     byte has crossed is not; of one that cuts through, nobody knows where its tail is until that is through its present link, so
-    any dead link behind it counts."""
+    any dead link behind it counts, as far back as it cuts through: to its source, or over links of ``lone`` (which nobody waits
+    for) in a row."""
     ids = np.array(paths.links["id"], dtype=np.int64)
     dead = np.concatenate(([0], np.cumsum(died[ids])))
     here, final = ids[flying.at], flying.at + 1 == flying.last
     gone = dead[flying.last] > dead[flying.at + 1]
     gone |= died[here] & (~final | (flying.when - flying.delay > now))
-    if cut_through:
+    if cut_through or lone is not None:
         tail = flying.tail_in - before.link_latency[here] > now
-        gone |= tail & (dead[flying.at] > dead[_first(flying, paths)])
+        since = _first(flying, paths)
+        if not cut_through and lone is not None:
+            stored = np.append(True, ~(lone[ids[1:]] & lone[ids[:-1]]))  # at which links a transfer arrives whole
+            since = np.maximum(since, np.maximum.accumulate(np.where(stored, np.arange(len(ids)), 0))[flying.at])
+        gone |= tail & (dead[flying.at] > dead[since])
     return gone
 
 
 def unsent(
-    gone: Flying, now: int, before: Topology, paths: PathTable, *, cut_through: bool
+    gone: Flying, now: int, before: Topology, paths: PathTable, *, tails: bool
 ) -> tuple[NDArray[np.bool_], _Ints, _Ints]:
     """Which of them were still queued at their source, with nothing on the wire yet; the link they queued for, and the ps that
-    it was going to be busy."""
+    it was going to be busy. ``tails``: it is known when they are through."""
     here = np.array(paths.links["id"], dtype=np.int64)[gone.at]
     busy = serialisations(gone.load, before.link_bandwidth[here])
-    if cut_through:
+    if tails:
         begin = gone.tail_in - before.link_latency[here] - busy
     else:
         final = gone.at + 1 == gone.last

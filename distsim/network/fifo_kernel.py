@@ -8,10 +8,11 @@ transfers keep the queue as small as the network.
 Events go by (time, group number, row). A group's first slot stands for its start: a transfer over no link on which its roots
 depend.
 
-The queue is a small heap in front of a ring of buckets. A bucket is an unsorted list of the events of 2^shift ps; the heap
-holds those of the bucket under the cursor and the few beyond the ring. When the heap has no more event of this bucket, the
-cursor moves to the next bucket in use and the heap takes its events in. The width follows the density of events, about two
-to a bucket, so that most events cost a list insertion and a heap of a handful. No choice of width changes the order.
+The queue is a ring of buckets. A bucket is an unsorted list of the events of 2^shift ps; when the cursor comes to it, they are
+sorted, which makes them *due*, and handled one after the other. The few that come too late for that, or lie beyond the ring,
+are in a small heap: the next event is the first of those that are due or the root of the heap. The width follows the density
+of events, about two to a bucket where they do not coincide; in collectives thousands may, and are sorted digit by digit. No
+choice of width changes the order.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ SLOT_BITS = 28  #: an event's rank among those of its instant: group number << S
 SLOT_MASK = (1 << SLOT_BITS) - 1
 BUCKETS = 8192
 BUCKET_MASK = BUCKETS - 1
+FEW = 24  #: events of a bucket that are sorted by insertion
+DIGIT = 8  #: bits; more are sorted digit by digit
+DIGITS = 1 << DIGIT
 REVIEW = 2048  #: events between two looks at the width of the buckets
 UNDECIDED = -1  #: end of the route of a transfer that has not chosen one
 TOO_LONG = -1  #: run: a time left the range of the clock
@@ -37,7 +41,11 @@ CURSOR = 2  #: time >> shift of the bucket that the heap took in last
 SHIFT = 3
 HANDLED = 4  #: events since the last review
 REVIEWED = 5  #: when that was
-STATE = 6  #: length
+DUE = 6  #: next of the events of the bucket under the cursor
+DUE_END = 7  #: end of those
+EVENTS = 8  #: events before the last review
+FETCHED = 9  #: of no meaning: no compiler drops loads whose values are stored
+STATE = 10  #: length
 
 
 @kernel
@@ -84,9 +92,9 @@ def rise(times: Any, ranks: Any, at: int, time: int, rank: int) -> None:
 @kernel
 def admit(
     src: Any, dst: Any, size: Any, dep_ptr: Any, dep: Any, delays: Any, pair: Any, path_first: Any,
-    choices: int, base: int, room: int, seat: int, group: int, mark: Any,
-    hop: Any, last: Any, waits: Any, first: Any, behind: Any, beside: Any, owner: Any, src_end: Any, dst_end: Any, when: Any,
-    load: Any, delay: Any, tail_in: Any, dependents: Any, host: Any, host_end: Any,
+    choices: int, base: int, room: int, seat: int, group: int, number: int, mark: Any,
+    hop: Any, last: Any, waits: Any, behind: Any, beside: Any, when: Any, load: Any, delay: Any, tail_in: Any,
+    rank: Any, first: Any, owner: Any, src_end: Any, dst_end: Any, dependents: Any, host: Any, host_end: Any,
 ) -> int:  # fmt: skip
     """Fill slots base ... base + T + 1 (start, T transfers, sentinel), the dependents from ``room`` and the hosts from
     ``seat`` on. Rows depend on earlier rows. Returns the number of host seats used (the first is nobody's).
@@ -98,6 +106,7 @@ def admit(
         first[slot] = 0
         behind[slot] = -1
         owner[slot] = group
+        rank[slot] = number << SLOT_BITS | slot
     hop[base] = 1
     last[base] = 1
     waits[base] = 0
@@ -155,39 +164,114 @@ def admit(
 
 
 @kernel
-def advance(state: Any, bucket: Any, times: Any, ranks: Any, beside: Any, when: Any, owner: Any, number: Any) -> None:
-    """Move the cursor on until the earliest event of all is the root of the heap."""
-    size = state[SIZE]
-    near = state[NEAR]
-    cursor = state[CURSOR]
-    shift = state[SHIFT]
-    while near > 0 and (size == 0 or times[0] >> shift > cursor):
-        cursor += 1
-        if size > 0:
-            stop = times[0] >> shift
-            while cursor < stop and bucket[cursor & BUCKET_MASK] == 0:
-                cursor += 1
+def put_in_order(count: int, times: Any, ranks: Any, spare_times: Any, spare_ranks: Any, tally: Any) -> None:
+    """Sort entries 0 ... count - 1 by (time, rank): few by insertion, many digit by digit, where they differ at all."""
+    if count <= FEW:
+        for at in range(1, count):
+            time = times[at]
+            rank = ranks[at]
+            to = at
+            while to > 0 and (times[to - 1] > time or (times[to - 1] == time and ranks[to - 1] > rank)):
+                times[to] = times[to - 1]
+                ranks[to] = ranks[to - 1]
+                to -= 1
+            times[to] = time
+            ranks[to] = rank
+        return
+    rank_bits = 0
+    time_bits = 0
+    for at in range(count):
+        rank_bits |= ranks[at] ^ ranks[0]
+        time_bits |= times[at] ^ times[0]
+    spare = False
+    shift = 0
+    while rank_bits > 0:
+        while rank_bits & 1 == 0:
+            rank_bits >>= 1
+            shift += 1
+        if spare:
+            distribute(count, shift, spare_ranks, spare_times, spare_ranks, times, ranks, tally)
         else:
-            while bucket[cursor & BUCKET_MASK] == 0:
-                cursor += 1
-        slot = bucket[cursor & BUCKET_MASK]
-        bucket[cursor & BUCKET_MASK] = 0
-        while slot != 0:
-            rise(times, ranks, size, when[slot], number[owner[slot]] << SLOT_BITS | slot)
-            size += 1
-            near -= 1
-            slot = beside[slot]
-    if size > 0:
-        cursor = max(cursor, times[0] >> shift)
-    state[SIZE] = size
-    state[NEAR] = near
-    state[CURSOR] = cursor
+            distribute(count, shift, ranks, times, ranks, spare_times, spare_ranks, tally)
+        spare = not spare
+        rank_bits >>= DIGIT
+        shift += DIGIT
+    shift = 0
+    while time_bits > 0:
+        while time_bits & 1 == 0:
+            time_bits >>= 1
+            shift += 1
+        if spare:
+            distribute(count, shift, spare_times, spare_times, spare_ranks, times, ranks, tally)
+        else:
+            distribute(count, shift, times, times, ranks, spare_times, spare_ranks, tally)
+        spare = not spare
+        time_bits >>= DIGIT
+        shift += DIGIT
+    if spare:
+        for at in range(count):
+            times[at] = spare_times[at]
+            ranks[at] = spare_ranks[at]
 
 
 @kernel
-def review(now: int, state: Any, bucket: Any, times: Any, ranks: Any, beside: Any, when: Any, owner: Any, number: Any) -> None:
+def distribute(count: int, shift: int, keys: Any, times: Any, ranks: Any, to_times: Any, to_ranks: Any, tally: Any) -> None:
+    """Copy entries in the order of one digit of their keys; those alike in it stay in order."""
+    for digit in range(DIGITS):
+        tally[digit] = 0
+    for at in range(count):
+        tally[(keys[at] >> shift) & (DIGITS - 1)] += 1
+    total = 0
+    for digit in range(DIGITS):
+        alike = tally[digit]
+        tally[digit] = total
+        total += alike
+    for at in range(count):
+        digit = (keys[at] >> shift) & (DIGITS - 1)
+        to = tally[digit]
+        tally[digit] = to + 1
+        to_times[to] = times[at]
+        to_ranks[to] = ranks[at]
+
+
+@kernel
+def advance(
+    state: Any, bucket: Any, times: Any, due_times: Any, due_ranks: Any, spare_times: Any, spare_ranks: Any, tally: Any,
+    beside: Any, when: Any, rank: Any,
+) -> None:  # fmt: skip
+    """Move the cursor on to the bucket with the earliest event, or to that of the root of the heap, and make its events due."""
+    cursor = state[CURSOR]
+    if state[SIZE] > 0:
+        stop = times[0] >> state[SHIFT]
+    else:
+        stop = cursor + BUCKETS
+    count = 0
+    if state[NEAR] > 0:
+        cursor += 1
+        while cursor < stop and bucket[cursor & BUCKET_MASK] == 0:
+            cursor += 1
+        slot = bucket[cursor & BUCKET_MASK]
+        bucket[cursor & BUCKET_MASK] = 0
+        while slot != 0:
+            due_times[count] = when[slot]
+            due_ranks[count] = rank[slot]
+            count += 1
+            slot = beside[slot]
+        if count > 1:
+            put_in_order(count, due_times, due_ranks, spare_times, spare_ranks, tally)
+        state[NEAR] -= count
+    elif state[SIZE] > 0:
+        cursor = stop
+    state[CURSOR] = cursor
+    state[DUE] = 0
+    state[DUE_END] = count
+
+
+@kernel
+def review(
+    now: int, state: Any, bucket: Any, times: Any, ranks: Any, due_times: Any, due_ranks: Any, beside: Any, when: Any, rank: Any
+) -> None:
     """Where buckets have become far too wide or narrow, empty the ring into the heap and go on with the right width."""
-    state[HANDLED] = 0
     if now < state[REVIEWED]:
         return  # a group that was admitted in the past catches up
     gap = (now - state[REVIEWED]) // REVIEW
@@ -198,23 +282,26 @@ def review(now: int, state: Any, bucket: Any, times: Any, ranks: Any, beside: An
         shift += 1
     if shift > state[SHIFT] + 1 or shift < state[SHIFT] - 1:
         size = state[SIZE]
+        for at in range(state[DUE], state[DUE_END]):
+            rise(times, ranks, size, due_times[at], due_ranks[at])
+            size += 1
         for at in range(BUCKETS):
             slot = bucket[at]
             bucket[at] = 0
             while slot != 0:
-                rise(times, ranks, size, when[slot], number[owner[slot]] << SLOT_BITS | slot)
+                rise(times, ranks, size, when[slot], rank[slot])
                 size += 1
                 slot = beside[slot]
         state[SIZE] = size
         state[NEAR] = 0
+        state[DUE] = 0
+        state[DUE_END] = 0
         state[SHIFT] = shift
         state[CURSOR] = now >> shift
 
 
 @kernel
-def choose(
-    route: int, choices: int, now: int, path_first: Any, path_links: Any, free: Any, claim: Any, latency: Any
-) -> int:
+def choose(route: int, choices: int, now: int, path_first: Any, path_links: Any, free: Any, claim: Any, latency: Any) -> int:
     """Of routes ``route ... route + choices - 1`` the one with the least to wait for, the first on ties: over all its links,
     what is queued there, what others have chosen it for that has not come to it yet, and latency."""
     best = route
@@ -233,48 +320,75 @@ def choose(
 
 @kernel
 def run(
-    limit: int, cut_through: bool, choices: int, path_first: Any, path_links: Any, done: Any, state: Any, bucket: Any,
-    bucket_end: Any, times: Any, ranks: Any,
-    hop: Any, last: Any, waits: Any, first: Any, behind: Any, beside: Any, owner: Any, src_end: Any, dst_end: Any, when: Any,
-    load: Any, delay: Any, tail_in: Any, dependents: Any, host: Any, host_end: Any, number: Any, left: Any,
-    free: Any, tail: Any, claim: Any, latency: Any, bandwidth: Any, sent: Any, busy: Any, like: Any, like_ps: Any,
+    limit: int, cut_through: bool, some_lone: bool, choices: int, path_first: Any, path_links: Any, done: Any,
+    state: Any, bucket: Any, bucket_end: Any, tally: Any, times: Any, ranks: Any, due_times: Any, due_ranks: Any,
+    spare_times: Any, spare_ranks: Any,
+    hop: Any, last: Any, waits: Any, behind: Any, beside: Any, when: Any, load: Any, delay: Any, tail_in: Any, rank: Any,
+    first: Any, owner: Any, src_end: Any, dst_end: Any, dependents: Any, host: Any, host_end: Any,
+    left: Any, free: Any, tail: Any, latency: Any, bandwidth: Any, sent: Any, busy: Any, like: Any, like_ps: Any,
+    claim: Any, lone: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """Handle events until ``limit`` or until the end of the first instant at which groups finish.
 
-    ``claim``: ps that the transfers which chose a link, and have not joined its queue, are going to keep it busy.
+    ``claim``: ps that the transfers which chose a link, and have not joined its queue, are going to keep it busy. ``lone``: 1
+    for links on which nobody waits for others; over several such in a row a transfer cuts through in any case.
     Returns (groups finished and listed in ``done`` or TOO_LONG, instant of the last event).
     """
     finished = 0
     now = 0
+    size = state[SIZE]
+    handled = state[HANDLED]
+    shift = state[SHIFT]
+    cursor = state[CURSOR]
+    due = state[DUE]
+    due_end = state[DUE_END]
     while True:
-        size = state[SIZE]
-        if size == 0 or times[0] >> state[SHIFT] > state[CURSOR]:
-            advance(state, bucket, times, ranks, beside, when, owner, number)
-            size = state[SIZE]
-        if size == 0 or times[0] > limit:
-            break
-        now = times[0]
-        state[HANDLED] += 1
-        slot = ranks[0] & SLOT_MASK
-        size -= 1
-        if size > 0:
-            sink(times, ranks, size, times[size], ranks[size])
-        at_hop = hop[slot]
+        if due == due_end and (size == 0 or times[0] >> shift > cursor):
+            state[SIZE] = size
+            advance(state, bucket, times, due_times, due_ranks, spare_times, spare_ranks, tally, beside, when, rank)
+            cursor = state[CURSOR]
+            due = state[DUE]
+            due_end = state[DUE_END]
+            if due_end > FEW:
+                # NOTE: what these events are going to need is fetched here, many cache misses at a time instead of one by one
+                for ahead in range(due_end):
+                    at_hop = min(hop[due_ranks[ahead] & SLOT_MASK], len(path_links) - 1)  # routes of some end with the table
+                    state[FETCHED] ^= tail[path_links[at_hop & SLOT_MASK] & SLOT_MASK]
+        if due < due_end and (
+            size == 0 or due_times[due] < times[0] or (due_times[due] == times[0] and due_ranks[due] < ranks[0])
+        ):
+            if due_times[due] > limit:
+                break
+            now = due_times[due]
+            slot = due_ranks[due] & SLOT_MASK
+            due += 1
+        else:
+            if size == 0 or times[0] > limit:
+                break
+            now = times[0]
+            slot = ranks[0] & SLOT_MASK
+            size -= 1
+            if size > 0:
+                sink(times, ranks, size, times[size], ranks[size])
+        handled += 1
+        at_hop = hop[slot] & SLOT_MASK
         follower = behind[slot]
         if follower >= 0:
             behind[slot] = -1
-        elif tail[path_links[at_hop - 1]] == slot:
-            tail[path_links[at_hop - 1]] = -1
+        else:
+            link = path_links[at_hop - 1] & SLOT_MASK
+            if tail[link] == slot:
+                tail[link] = -1
         arrived = at_hop < last[slot]
         if arrived:
             at = 0
             end = 1
         else:
-            at = first[slot]
+            at = first[slot] & SLOT_MASK
             end = first[slot + 1]
-            host_end[src_end[slot]] = now
-            host_end[dst_end[slot]] = now
-            group = owner[slot]
+            host_end[src_end[slot] & SLOT_MASK] = now
+            host_end[dst_end[slot] & SLOT_MASK] = now
+            group = owner[slot] & SLOT_MASK
             left[group] -= 1
             if left[group] == 0:
                 done[finished] = group
@@ -283,73 +397,75 @@ def run(
         # What enters the queue: the follower on the link just left, then whatever goes on from here.
         while follower >= 0 or at < end:
             if follower >= 0:
-                queued = follower
+                queued = follower & SLOT_MASK
                 follower = -1
                 time = when[queued]
             else:
                 queued = slot
                 if not arrived:
-                    queued = dependents[at]
+                    queued = dependents[at] & SLOT_MASK
                     waits[queued] -= 1
                     if waits[queued] > 0:
                         at += 1
                         continue
-                    at_hop = hop[queued]
+                    at_hop = hop[queued] & SLOT_MASK
                     if choices > 1 and last[queued] == UNDECIDED:
                         route = choose(at_hop, choices, now, path_first, path_links, free, claim, latency)
                         at_hop = path_first[route]
                         last[queued] = path_first[route + 1]
                         for step in range(at_hop, last[queued]):
                             chosen = path_links[step]
-                            claim[chosen] += serialisation(load[queued], bandwidth[chosen])
-                            if claim[chosen] >= NEVER:
-                                return TOO_LONG, now
+                            if lone[chosen] == 0:
+                                claim[chosen] += serialisation(load[queued], bandwidth[chosen])
+                                if claim[chosen] >= NEVER:
+                                    return TOO_LONG, now
                 at += 1
-                time = now
-                link = -1
-                if at_hop < last[queued]:
-                    link = path_links[at_hop]
+                end_hop = last[queued]
+                if at_hop < end_hop:
+                    link = path_links[at_hop] & SLOT_MASK
                     at_hop += 1
                     hop[queued] = at_hop
-                    if free[link] > time:
-                        time = free[link]
                     amount = load[queued]
                     if amount != like[link]:
                         like[link] = amount
                         like_ps[link] = serialisation(amount, bandwidth[link])
-                    if choices > 1:
-                        claim[link] -= like_ps[link]
-                    begins = time
-                    time += like_ps[link]
-                    free[link] = time
-                    if cut_through and tail_in[queued] > time:
-                        time = tail_in[queued]
+                    took = like_ps[link]
+                    shares = not some_lone or lone[link] == 0
+                    begins = now
+                    if shares:
+                        begins = max(now, free[link])
+                        free[link] = begins + took
+                        if choices > 1:
+                            claim[link] -= took
+                    time = begins + took
                     sent[link] += amount
-                    busy[link] += like_ps[link]
-                    if cut_through:
+                    busy[link] += took
+                    if cut_through or some_lone:
+                        time = max(time, tail_in[queued])
                         tail_in[queued] = time + latency[link]
-                        if at_hop < last[queued]:
+                        if at_hop < end_hop and (cut_through or (not shares and lone[path_links[at_hop]] != 0)):
                             time = begins
                     time += latency[link]
-                if at_hop == last[queued]:
-                    time += delay[queued]
-                if time >= NEVER:
-                    return TOO_LONG, now
-                when[queued] = time
-                if link >= 0:
+                    if at_hop == end_hop:
+                        time += delay[queued]
+                    if time >= NEVER:
+                        return TOO_LONG, now
+                    when[queued] = time
                     before = tail[link]
                     if before < 0:
                         tail[link] = queued
-                    elif when[before] < time or (
-                        when[before] == time
-                        and number[owner[before]] << SLOT_BITS | before < number[owner[queued]] << SLOT_BITS | queued
-                    ):
+                    elif when[before] < time or (when[before] == time and rank[before] < rank[queued]):
                         behind[before] = queued
                         tail[link] = queued
                         continue
-            distance = (time >> state[SHIFT]) - state[CURSOR]
+                else:
+                    time = now + delay[queued]
+                    if time >= NEVER:
+                        return TOO_LONG, now
+                    when[queued] = time
+            distance = (time >> shift) - cursor
             if 0 < distance < BUCKETS:
-                place = (time >> state[SHIFT]) & BUCKET_MASK
+                place = (time >> shift) & BUCKET_MASK
                 if bucket[place] == 0:
                     bucket[place] = queued
                 else:
@@ -358,9 +474,22 @@ def run(
                 beside[queued] = 0
                 state[NEAR] += 1
             else:
-                rise(times, ranks, size, time, number[owner[queued]] << SLOT_BITS | queued)
+                rise(times, ranks, size, time, rank[queued])
                 size += 1
-        state[SIZE] = size
-        if state[HANDLED] == REVIEW:
-            review(now, state, bucket, times, ranks, beside, when, owner, number)
+        if handled == REVIEW:
+            handled = 0
+            state[EVENTS] += REVIEW
+            state[SIZE] = size
+            state[DUE] = due
+            state[DUE_END] = due_end
+            review(now, state, bucket, times, ranks, due_times, due_ranks, beside, when, rank)
+            size = state[SIZE]
+            shift = state[SHIFT]
+            cursor = state[CURSOR]
+            due = state[DUE]
+            due_end = state[DUE_END]
+    state[SIZE] = size
+    state[HANDLED] = handled
+    state[DUE] = due
+    state[DUE_END] = due_end
     return finished, now

@@ -14,6 +14,7 @@ import weakref
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from distsim.errors import ConfigError
@@ -56,27 +57,37 @@ class Leased:
 
     A group is leased, live (among others, in events), or finished. ``leases=False`` makes every group live: same answers.
     ``size`` (bytes of a chunk), ``credits`` (chunks in flight per connection): see :class:`~distsim.network.pieces.Pieces`;
-    ``injection`` (bytes/s of a host's NIC): see :mod:`~distsim.network.injection`.
+    ``injection`` (bytes/s of a host's NIC): see :mod:`~distsim.network.injection`; ``uncontended``, a mask of links on which
+    nobody waits for others: see FifoLinks. Groups may share those and keep their leases.
     """
 
     def __init__(
         self, topology: Topology, *, cut_through: bool, leases: bool = True, size: int | None = None,
-        credits: int | None = None, injection: float | None = None,
+        credits: int | None = None, injection: float | None = None, uncontended: NDArray[np.bool_] | None = None,
     ) -> None:  # fmt: skip
         self.stores = 0.0 if cut_through else float("inf") if size is None else float(size)
         self._real_links = topology.links
         self._injection = injection
+        if uncontended is not None:
+            uncontended = np.asarray(uncontended, dtype=np.bool_)
+            if len(uncontended) != topology.links:
+                raise ConfigError(
+                    f"the mask of uncontended links has {len(uncontended)} entries", expected=f"{topology.links}, one a link"
+                )
         self._down = 0  # links that are down, as a mask
         topology = self._as_built(topology)
         self._pieces = Pieces(topology, size=size, credits=credits)
+        if uncontended is not None:  # links that the level adds are shared
+            uncontended = np.append(uncontended, np.zeros(topology.links - self._real_links, dtype=np.bool_))
+        self._lone = uncontended
         self._topology = topology
         self._cut_through = cut_through
         self._leases = leases
         self._paths = PathTable(topology)
-        live = FifoLinks(topology, cut_through=cut_through, paths=self._paths)
+        live = FifoLinks(topology, cut_through=cut_through, paths=self._paths, uncontended=uncontended)
         self._live = Episodes(live, topology, remember=leases)
         self._scratch: FifoLinks | None = None
-        self._outlines = Outlines(topology, self._paths)
+        self._outlines = Outlines(topology, self._paths, self._lone)
         self._known: weakref.WeakKeyDictionary[Transfers, Outline] = weakref.WeakKeyDictionary()
         self._ledger = Ledger(topology.links)
         self._now = 0
@@ -170,13 +181,13 @@ class Leased:
 
     def change(self, topology: Topology) -> None:
         """See NetworkModel and FifoLinks.change. Leases are revoked; what is known of shapes is of other links."""
-        if self._held:
-            self._revoke(self._held)
+        if self._ends or self._untried:
+            self._revoke(None)
             self._live.run_until(self._now - self._begun)
         topology = self._as_built(topology)
         self._topology, self._scratch = topology, None
         self._paths.change(topology)
-        self._outlines = Outlines(topology, self._paths)
+        self._outlines = Outlines(topology, self._paths, self._lone)
         self._known.clear()
         self._pieces = self._pieces.on(topology)
         self._live.change(topology)
@@ -192,10 +203,15 @@ class Leased:
         """See NetworkModel."""
         return self._live.retransmitted
 
+    @property
+    def events(self) -> int:
+        """Events handled among live groups so far (see FifoLinks); what leases and episodes answer from memory costs none."""
+        return self._live.events
+
     def usage(self) -> LinkUsage:
         """See NetworkModel; a transfer counts when it joins a link's queue. To know that, leases under way are revoked."""
-        if self._held:
-            self._revoke(self._held)
+        if self._ends or self._untried:
+            self._revoke(None)
             # NOTE: whatever ends by now has been reported; only what has begun since the last run is not due yet.
             self._live.run_until(self._now - self._begun)
             self._look_ahead()
@@ -229,7 +245,7 @@ class Leased:
     def _run_alone(self, transfers: Transfers, outline: Outline) -> None:
         """Fill in the shape."""
         if self._scratch is None or self._scratch.now > _SCRATCH_ENDS:
-            self._scratch = FifoLinks(self._topology, cut_through=self._cut_through, paths=self._paths)
+            self._scratch = FifoLinks(self._topology, cut_through=self._cut_through, paths=self._paths, uncontended=self._lone)
         scratch, shape = self._scratch, outline.shape
         start = scratch.now
         sent, busy = scratch.used(outline.links)
@@ -244,12 +260,12 @@ class Leased:
         ends = tuple(done.host_end[host] - start for host in outline.hosts)
         shape.alone = Alone(done.at - start, ends, sent_then - sent, busy_then - busy)
 
-    def _revoke(self, mask: int) -> None:
-        """Make the leases on links of ``mask`` live."""
+    def _revoke(self, mask: int | None) -> None:
+        """Make the leases on links of ``mask`` live; all, with None: those on uncontended links alone too."""
         for leases in (self._ends, self._untried):
-            lost = [lease for lease in leases if lease.outline.mask & mask]
+            lost = [lease for lease in leases if mask is None or lease.outline.mask & mask]
             if lost:
-                leases[:] = [lease for lease in leases if not lease.outline.mask & mask]
+                leases[:] = [] if mask is None else [lease for lease in leases if not lease.outline.mask & mask]
             for lease in lost:
                 shape = lease.outline.shape
                 shape.revoked += 1

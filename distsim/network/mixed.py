@@ -32,6 +32,7 @@ _MESSAGES = 1 << 16  # remembered
 _NONE = np.zeros(0, dtype=np.int32)
 EVERY = "*"  #: all domains that are not named
 _FREE = "analytic"  #: the level on which links are not shared
+_WHOLE = -2  #: in place of a row: the group as a whole, on the level that is not shared
 
 
 def mixed(spec: str, topology: Topology, *, where: str = "--network") -> NetworkModel:
@@ -81,7 +82,11 @@ class Mixed:
         topology: hosts and links; its routing may divide transfers, but not let them choose a route as they go.
         levels: what makes each level's network.
         level_at: index of the level that carries each link.
+
+    A group that knows what it takes (``Transfers.alone``) and keeps to links that are not shared goes there as a whole.
     """
+
+    stores = float("inf")  #: see NetworkModel: between two levels whole transfers
 
     def __init__(self, topology: Topology, levels: Sequence[Level], level_at: NDArray[np.int64]) -> None:
         if choices_of(topology) > 1:
@@ -91,6 +96,8 @@ class Mixed:
         self._stretches = _Stretches(topology, level_at)
         cut = dataclasses.replace(topology, router=self._stretches)
         self._levels = [level(cut) for level in levels]
+        self._level_at = level_at
+        self._free = next((number for number, level in enumerate(levels) if level.name == _FREE), -1)
         self._owner: list[dict[int, tuple[int, int, int]]] = [{} for _ in levels]  # message -> (group, row, stretch)
         self._live: dict[int, _Group] = {}
         self._heap: list[tuple[int, int, int]] = []  # (ps, group, row): deliveries; row -1 starts the group
@@ -105,6 +112,10 @@ class Mixed:
             raise ConfigError(f"a group cannot start at {at} ps", expected=f"{self.now} ps (now) or later")
         refuse_bad(transfers, self._topology)
         cut = self._pieces(transfers)
+        if cut is transfers and self._unshared(transfers):
+            group, self._started = self._started, self._started + 1
+            self._owner[self._free][self._levels[self._free].start(transfers, at)] = (group, _WHOLE, 0)
+            return group
         rows = len(cut.src)
         lane = np.zeros(rows, dtype=np.int32) if cut.lane is None else cut.lane
         moves = (cut.src != cut.dst) & (lane != NO_LANE)
@@ -132,7 +143,12 @@ class Mixed:
             for number, level in enumerate(self._levels):
                 if level.next_event() <= at:
                     for done in level.run_until(at):
-                        self._arrived(*self._owner[number].pop(done.group), done.at)
+                        group, row, stretch = self._owner[number].pop(done.group)
+                        if row == _WHOLE:
+                            finished.append(Finished(group, done.at, done.host_end))
+                            limit = at
+                        else:
+                            self._arrived(group, row, stretch, done.at)
             while self._heap and self._heap[0][0] <= at:
                 _, group, row = heapq.heappop(self._heap)
                 self._delivered(group, row, at)
@@ -146,6 +162,13 @@ class Mixed:
         """See NetworkModel; every level counts its stretches by its own rules."""
         used = [level.usage() for level in self._levels]
         return LinkUsage(np.sum([one.bytes for one in used], axis=0), np.sum([one.busy for one in used], axis=0))
+
+    def _unshared(self, transfers: Transfers) -> bool:
+        """Whether a group knows its time, and no other level than the one that shares nothing carries any of its links."""
+        if transfers.alone is None or self._free < 0 or transfers.lane is not None:
+            return False
+        pairs = np.unique(np.stack((transfers.src, transfers.dst), axis=1), axis=0)
+        return bool((self._level_at[self._topology.paths(pairs[:, 0], pairs[:, 1])[1]] == self._free).all())
 
     def _delivered(self, group: int, row: int, at: int) -> None:
         """A row has been delivered, or (row -1) the group starts: set out with what waited for it."""

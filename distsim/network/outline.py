@@ -67,11 +67,14 @@ class Outline:
 
 
 class Outlines:
-    """Draws outlines, and remembers shapes (the oldest are forgotten all at once when they are too many)."""
+    """Draws outlines, and remembers shapes (the oldest are forgotten all at once when they are too many).
 
-    def __init__(self, topology: Topology, paths: PathTable) -> None:
+    ``uncontended`` masks links on which nobody waits for others: they are not in ``Outline.mask``, unless they are down."""
+
+    def __init__(self, topology: Topology, paths: PathTable, uncontended: NDArray[np.bool_] | None = None) -> None:
         self._topology = topology
         self._paths = paths
+        self._lone = uncontended
         self._shapes: dict[bytes, Shape] = {}
         self._held = 0
 
@@ -94,10 +97,14 @@ class Outlines:
         # NOTE: the pattern's digest says how many pairs there are, ``length`` how many links: no two spellings look alike.
         for column in (host_labels, length, link_labels, self._topology.link_bandwidth[links], latency):
             digest.update(column.data)
+        crowds = links
+        if self._lone is not None:
+            digest.update(self._lone[links].data)
+            crowds = links[~self._lone[links] | (self._topology.link_bandwidth[links] == 0)]
         if whole is not None:
             digest.update(b"parts of %d" % whole)
         return Outline(
-            self._shape(digest.digest(), len(hosts) + len(links)), len(pattern), hosts.tolist(), links, self._mask(links),
+            self._shape(digest.digest(), len(hosts) + len(links)), len(pattern), hosts.tolist(), links, self._mask(crowds),
             int(latency.min()) if len(links) else 0,
         )  # fmt: skip
 
