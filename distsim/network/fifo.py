@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.errors import ConfigError
-from distsim.network import fifo_change, fifo_kernel
+from distsim.network import event_heap, event_queue, fifo_change, fifo_kernel
 from distsim.network.columns import Blocks, Columns, Records
 from distsim.network.model import NEVER, NO_LANE, Finished, LinkUsage, Transfers
 from distsim.network.paths import PathTable
@@ -67,9 +67,9 @@ class FifoLinks:
         self._work = 0  # elementary steps asked for so far, roughly
         self._live: dict[int, _Group] = {}  # by slot of the group table
         self._slot_blocks, self._room_blocks, self._seat_blocks, self._group_blocks = Blocks(), Blocks(), Blocks(), Blocks()
-        self._state = Columns(fifo_kernel.STATE, value="i8")
-        self._state["value"][fifo_kernel.SHIFT] = 20  # first guess: buckets of a microsecond
-        self._buckets = Columns(fifo_kernel.BUCKETS, first="i4", last="i4")
+        self._state = Columns(event_queue.STATE, value="i8")
+        self._state["value"][event_queue.SHIFT] = 20  # first guess: buckets of a microsecond
+        self._buckets = Columns(event_queue.BUCKETS, first="i4", last="i4")
         self._heap = Columns(time="i8", rank="i8")
         self._due = Columns(time="i8", rank="i8", spare_time="i8", spare_rank="i8")
         self._slots = Records(
@@ -87,7 +87,7 @@ class FifoLinks:
             free="i8", tail="i4", latency="i8", bandwidth="f8", sent="i8", busy="i8", like="i8", like_ps="i8",
         )  # fmt: skip
         self._choosing = Columns(max(1, topology.links), claim="i8", lone="i4")
-        self._tally = Columns(fifo_kernel.DIGITS, count="i4")
+        self._tally = Columns(event_queue.DIGITS, count="i4")
         for name in ("tail", "like"):
             self._links.write(name, 0, np.full(self._links.rows, -1))
         self._mark.write("seat", 0, np.full(topology.hosts, -1))
@@ -130,8 +130,8 @@ class FifoLinks:
         pair = self._paths.row_numbers(transfers, columns[0], columns[1])
         slots, room = rows + 2, rows + len(transfers.dep)
         seats = 1 + min(2 * rows, self._topology.hosts)
-        if self._slot_blocks.end + slots > fifo_kernel.SLOT_MASK:
-            raise ConfigError(f"more than {fifo_kernel.SLOT_MASK} live transfers", fix="Use fewer chunks, or level analytic.")
+        if self._slot_blocks.end + slots > event_queue.SLOT_MASK:
+            raise ConfigError(f"more than {event_queue.SLOT_MASK} live transfers", fix="Use fewer chunks, or level analytic.")
         base, first, seat, group = (
             self._take_slots(slots),
             self._take(self._room_blocks, self._room, room),
@@ -150,20 +150,20 @@ class FifoLinks:
                 live.held.add(base + 1 + row)
         self._groups["number"][group] = number
         self._groups["left"][group] = rows + 1
-        self._push(at, number << fifo_kernel.SLOT_BITS | base)
+        self._push(at, number << event_queue.SLOT_BITS | base)
 
     def next_event(self) -> int:
         """See NetworkModel: the time of the next arrival at a link or of the next delivery."""
-        state, size = self._state["value"], fifo_kernel.SIZE
+        state, size = self._state["value"], event_queue.SIZE
         first = int(self._heap["time"][0]) if state[size] else NEVER
-        due = int(state[fifo_kernel.DUE])
-        return min(first, int(self._due["time"][due])) if due < state[fifo_kernel.DUE_END] else first
+        due = int(state[event_queue.DUE])
+        return min(first, int(self._due["time"][due])) if due < state[event_queue.DUE_END] else first
 
     @property
     def events(self) -> int:
         """Events handled so far: ends of crossings, the last of a transfer with its delivery, and starts of groups."""
         state = self._state["value"]
-        return int(state[fifo_kernel.EVENTS] + state[fifo_kernel.HANDLED])
+        return int(state[event_queue.EVENTS] + state[event_queue.HANDLED])
 
     def run_until(self, limit: int) -> list[Finished]:
         """See NetworkModel. Raises ConfigError when a time leaves the clock's range (2^62 ps)."""
@@ -281,10 +281,10 @@ class FifoLinks:
         self._heap.write("time", 0, times[order])
         self._heap.write("rank", 0, rank[order])
         for name in ("first", "last"):
-            self._buckets.write(name, 0, np.zeros(fifo_kernel.BUCKETS, dtype=np.int64))
-        state[fifo_kernel.SIZE], state[fifo_kernel.NEAR] = len(times), 0
-        state[fifo_kernel.DUE] = state[fifo_kernel.DUE_END] = 0
-        state[fifo_kernel.CURSOR] = self.now >> int(state[fifo_kernel.SHIFT])
+            self._buckets.write(name, 0, np.zeros(event_queue.BUCKETS, dtype=np.int64))
+        state[event_queue.SIZE], state[event_queue.NEAR] = len(times), 0
+        state[event_queue.DUE] = state[event_queue.DUE_END] = 0
+        state[event_queue.CURSOR] = self.now >> int(state[event_queue.SHIFT])
 
     def _relink(self, before: Topology, flying: NDArray[np.int64], slots: dict[str, NDArray[np.int64]]) -> None:
         """The links as they are now."""
@@ -313,7 +313,7 @@ class FifoLinks:
         live = self._live[group]
         slot, room = self._take_slots(2), self._take(self._room_blocks, self._room, len(released))
         self._room.write("dependents", room, np.array(released))
-        seat, rank = live.seats[0], live.number << fifo_kernel.SLOT_BITS | slot
+        seat, rank = live.seats[0], live.number << event_queue.SLOT_BITS | slot
         for name, value in (
             ("hop", 1), ("last", 1), ("waits", 0), ("behind", -1), ("load", 0), ("delay", 0), ("tail_in", 0),
             ("when", self.now), ("rank", rank),
@@ -347,8 +347,8 @@ class FifoLinks:
     def _push(self, time: int, rank: int) -> None:
         # NOTE: interpreted whatever the form: one insertion a group is not worth loading one more compiled kernel.
         state = self._state["value"]
-        fifo_kernel.rise(*self._heap.all(), int(state[fifo_kernel.SIZE]), time, rank)
-        state[fifo_kernel.SIZE] += 1
+        event_heap.rise(*self._heap.all(), int(state[event_queue.SIZE]), time, rank)
+        state[event_queue.SIZE] += 1
 
     def _compile(self) -> None:
         if not self._slots.compiled:

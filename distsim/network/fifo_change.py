@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.network.columns import Columns
-from distsim.network.fifo_kernel import DUE, DUE_END, NEAR, SIZE, SLOT_MASK
+from distsim.network.event_queue import DUE, DUE_END, NEAR, SIZE, SLOT_MASK
 from distsim.network.paths import PathTable
 from distsim.network.rounding import serialisations
 from distsim.topology.graph import Topology

@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from distsim.kernel.jit import kernel
-from distsim.network.fifo_kernel import rise, sink
+from distsim.network.event_heap import rise, sink
 from distsim.network.fluid_connections import line_up
 from distsim.network.fluid_heap import drop, lift, lower
 from distsim.network.fluid_kernel import (

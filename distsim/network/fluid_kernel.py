@@ -16,7 +16,7 @@ import math
 from typing import Any
 
 from distsim.kernel.jit import kernel
-from distsim.network.fifo_kernel import rise, sink
+from distsim.network.event_heap import rise, sink
 from distsim.network.fluid_heap import lift, lower
 from distsim.network.model import LONGEST
 

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from distsim.kernel.jit import kernel
-from distsim.network.fifo_kernel import rise
+from distsim.network.event_heap import rise
 from distsim.network.fluid_kernel import DELIVERED, EVENTS, FINISHED, STEPS
 from distsim.network.rounding import serialisation
 

@@ -11,8 +11,8 @@ from network_reference import dag, reference
 from distsim.errors import ConfigError, TopologyError
 from distsim.network.check import drain, kernels, pair, random_transfers, star
 from distsim.network.chunk import Chunk
+from distsim.network.event_queue import REVIEWED
 from distsim.network.fifo import FifoLinks
-from distsim.network.fifo_kernel import REVIEWED
 from distsim.network.model import NEVER
 from distsim.network.transfers import single
 from distsim.topology.spec import build

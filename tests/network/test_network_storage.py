@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from distsim.network import columns
 from distsim.network.check import star
 from distsim.network.columns import Blocks, Columns, Records
-from distsim.network.fifo_kernel import DIGITS, put_in_order
+from distsim.network.event_queue import DIGITS, put_in_order
 from distsim.network.paths import PathTable
 from distsim.network.rounding import serialisation
 
