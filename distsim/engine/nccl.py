@@ -20,7 +20,7 @@ from distsim.nccl.schedules.build import SERVED, schedule_of
 from distsim.nccl.schedules.grouping import Grouping
 from distsim.nccl.schedules.pace import Paced
 from distsim.nccl.schedules.wires import Wires, wires_of
-from distsim.nccl.system import node_of_hosts, system_of_topology
+from distsim.nccl.system import DEFAULT_FABRIC, FABRICS, node_of_hosts, system_of_topology
 from distsim.network.model import Transfers
 from distsim.network.pattern import Pattern
 from distsim.topology.graph import Topology
@@ -28,6 +28,7 @@ from distsim.topology.graph import Topology
 OPERATIONS = tuple(dict.fromkeys(operation for operations in SERVED.values() for operation in operations))
 ALGORITHMS = tuple(name for name in SERVED if name != "p2p")
 PROTOCOLS = ("ll", "ll128", "simple")
+SWITCH = ("on", "off")
 #: rows kept in remembered schedules and placements, all together (about 80 bytes each)
 _REMEMBER = 4_000_000
 
@@ -39,31 +40,35 @@ class NcclOptions:
     Attributes:
         algorithm, protocol: only these, as NCCL_ALGO and NCCL_PROTO do (each "": NCCL chooses). all_to_all has no choice.
         calibration: factors that replace the defaults of the GPU's generation.
-        pxn: all_to_all between nodes goes by rail.
+        pxn: all_to_all between nodes goes by rail (as NCCL_PXN_DISABLE=0 has it).
+        fabric: what the NICs are: a key of ``nccl.system.FABRICS``.
     """
 
     algorithm: str = ""
     protocol: str = ""
     calibration: Calibration | None = None
     pxn: bool = True
+    fabric: str = DEFAULT_FABRIC
 
     @classmethod
     def parse(
         cls, collectives: str, algorithm: str | None = None, protocol: str | None = None, calibration: str | None = None, *,
-        native: dict[str, bool] | None = None,
+        pxn: str | None = None, fabric: str | None = None, native: dict[str, bool] | None = None,
     ) -> NcclOptions | None:  # fmt: skip
         """From what the command line says; NCCL's own spelling (``NVLSTree``, ``LL128``) is understood.
 
         Args:
             collectives: native or nccl.
             algorithm, protocol, calibration: --nccl-algo, --nccl-proto, --calibration.
+            pxn, fabric: --nccl-pxn (on or off), --nccl-fabric.
             native: options of distsim's own collectives -> whether they were given.
 
         Raises: UnknownNameError on a name, ConfigError on a calibration file that cannot be used and on options of the other
             kind of collectives.
         """
         if collectives != "nccl":
-            ours = {"--nccl-algo": algorithm, "--nccl-proto": protocol, "--calibration": calibration}
+            ours = {"--nccl-algo": algorithm, "--nccl-proto": protocol, "--calibration": calibration, "--nccl-pxn": pxn,
+                    "--nccl-fabric": fabric}  # fmt: skip
             idle = [name for name, value in ours.items() if value is not None]
             if idle:
                 raise ConfigError(f"{', '.join(idle)} without --collectives nccl", fix="Add it.")
@@ -81,12 +86,18 @@ class NcclOptions:
         wire = protocol.lower()
         if wire and wire not in PROTOCOLS:
             raise UnknownNameError("NCCL protocol", protocol, PROTOCOLS, where="--nccl-proto")
+        by_rail = (pxn or "on").lower()
+        if by_rail not in SWITCH:
+            raise UnknownNameError("setting", pxn or "", SWITCH, where="--nccl-pxn")
+        network = (fabric or DEFAULT_FABRIC).lower()
+        if network not in FABRICS:
+            raise UnknownNameError("fabric", fabric or "", FABRICS, where="--nccl-fabric")
         loaded = None
         if calibration:
             from distsim.nccl.calibrate import load_calibration
 
             loaded = load_calibration(calibration)
-        return cls(chosen, wire, loaded)
+        return cls(chosen, wire, loaded, by_rail == "on", network)
 
 
 class NcclPlacer:
@@ -101,7 +112,7 @@ class NcclPlacer:
         self._topology = topology
         self._stores = stores
         self._paced: dict[tuple[object, ...], Paced] = {}
-        self._patterns: dict[tuple[int, str], Pattern] = {}
+        self._patterns: dict[tuple[int, int], Pattern] = {}
         self._transfers: dict[tuple[object, ...], tuple[Transfers, str]] = {}
         self._held = 0
 
@@ -144,16 +155,14 @@ class NcclPlacer:
         chosen = plan_of(wanted, self._topology, members, options)
         wires = wires_of(self._topology, hosts, grouping, self._stores)
         made = self._schedule(chosen, wanted, grouping, wires, options)
-        pattern = pattern_of(made.on(self._topology, hosts, self._stores), endpoint_ps)
-        # NOTE: of one schedule only delays differ from place to place, and the digest tells them apart
-        pattern = self._patterns.setdefault((id(made), pattern.digest), pattern)
+        pattern = self._patterns.get((id(made), endpoint_ps))
+        if pattern is None:
+            pattern = self._patterns[id(made), endpoint_ps] = pattern_of(made.timed(endpoint_ps), endpoint_ps)
         alone = None if endpoint_ps else chosen.time_ps
         name = f"nccl {chosen.algorithm}/{chosen.protocol} x{chosen.channels}" + ("" if grouping.even else " on uneven nodes")
         return dataclasses.replace(pattern.on(hosts), alone=alone), name
 
-    def _schedule(
-        self, chosen: Plan, wanted: Collective, grouping: Grouping, wires: Wires, options: NcclOptions
-    ) -> Paced:
+    def _schedule(self, chosen: Plan, wanted: Collective, grouping: Grouping, wires: Wires, options: NcclOptions) -> Paced:
         key = (chosen, wanted, grouping, wires, options.pxn)
         found = self._paced.get(key)
         if found is None:
@@ -166,4 +175,5 @@ def plan_of(wanted: Collective, topology: Topology, hosts: list[int], options: N
     """NCCL's plan for a group whose member m sits on ``hosts[m]``. Raises as :meth:`NcclPlacer.collective`."""
     size = wanted.bytes * wanted.size if wanted.operation == "all_gather" else wanted.bytes
     algorithm, protocol = (options.algorithm, options.protocol) if wanted.operation != "all_to_all" else ("", "")
-    return plan(wanted.operation, size, system_of_topology(topology, hosts), options.calibration, algorithm, protocol)
+    system = system_of_topology(topology, hosts, fabric=options.fabric)
+    return plan(wanted.operation, size, system, options.calibration, algorithm, protocol)

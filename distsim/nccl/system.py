@@ -20,6 +20,7 @@ from distsim.topology.graph import Topology
 #: regions in place of NCCL's choice, so that what it really takes stands in both. The second is the way GPU flag, CPU
 #: proxy, NIC, switches, NIC, CPU proxy, GPU flag, most of which NCCL's hop (2.7 us for LL) leaves out.
 FABRICS = {"ib": (0.0, 5.0), "roce": (0.0, 5.0), "efa": (20.0, 20.0)}
+DEFAULT_FABRIC = "ib"
 NVLINK, PCIE = "nvlink", "pcie"
 #: link classes inside a box: what they connect is one of NCCL's nodes
 LOCAL = (NVLINK, PCIE)
@@ -45,7 +46,7 @@ class System:
     nodes: int = 1
     nics: int = 0
     nic_rate: float = 0.0
-    fabric: str = "ib"
+    fabric: str = DEFAULT_FABRIC
     cpu: str = "intel"
     nvls: bool = True
     collnet: bool = False
@@ -142,8 +143,8 @@ def _speed(rate: float, ladder: Sequence[float]) -> float:
 
 
 def system_of(
-    gpu: str, ranks: int, nodes: int = 1, nics: int | None = None, nic_rate: float | None = None, *, fabric: str = "ib",
-    nvls: bool = True, collnet: bool = False,
+    gpu: str, ranks: int, nodes: int = 1, nics: int | None = None, nic_rate: float | None = None, *,
+    fabric: str = DEFAULT_FABRIC, nvls: bool = True, collnet: bool = False,
 ) -> System:  # fmt: skip
     """The system of a GPU by name.
 
@@ -225,7 +226,7 @@ def node_of_hosts(topology: Topology, hosts: Sequence[int]) -> list[int]:
 
 
 def system_of_topology(
-    topology: Topology, hosts: Sequence[int], *, fabric: str = "ib", nvls: bool = True, collnet: bool = False
+    topology: Topology, hosts: Sequence[int], *, fabric: str = DEFAULT_FABRIC, nvls: bool = True, collnet: bool = False
 ) -> System:
     """The system of ranks that sit on these hosts.
 

@@ -58,7 +58,7 @@ def placed(plan, collective, topology, level, grouping, *, pxn=True):
     stores = getattr(network, "stores", 0.0)
     hosts = np.arange(topology.hosts, dtype=np.int32)
     made = schedule_of(plan, collective, grouping, wires_of(topology, hosts, grouping, stores), pxn=pxn)
-    return network, place(made.on(topology, hosts, stores), hosts)
+    return network, place(made.timed(), hosts)
 
 
 def alone(plan, collective, topology, level, grouping, *, pxn=True):

@@ -14,11 +14,10 @@ from distsim.nccl.system import system_of
 def _calibrated(tmp_path, name, factor):
     """A calibration of 8 H100 whose all_reduce takes ``factor`` times as long as the defaults say."""
     system = system_of("h100", 8)
-    rows = [f"{1 << p},{factor * time_us('all_reduce', 1 << p, system)}" for p in range(10, 31)]
-    (tmp_path / f"{name}.csv").write_text("size_bytes,time_us\n" + "\n".join(rows) + "\n")
+    rows = [f"all_reduce,8,{1 << p},{factor * time_us('all_reduce', 1 << p, system)}" for p in range(10, 31)]
+    (tmp_path / f"{name}.csv").write_text("collective,gpus,size_bytes,time_us\n" + "\n".join(rows) + "\n")
     target = tmp_path / f"{name}.json"
-    words = ["calibrate", "nccl", "--data", str(tmp_path / f"{name}.csv"), "--gpu", "h100", "--gpus", "8",
-             "--operation", "all_reduce", "-o", str(target)]  # fmt: skip
+    words = ["calibrate", "nccl", "--data", str(tmp_path / f"{name}.csv"), "--gpu", "h100", "-o", str(target)]
     assert main(words) == 0
     return target
 

@@ -86,6 +86,7 @@ def test_a_gpu_holds_one_rank():
 def test_options_are_read_as_nccl_spells_them():
     assert NcclOptions.parse("nccl", "NVLSTree", "LL128") == NcclOptions("nvls_tree", "ll128")
     assert NcclOptions.parse("native") is None
+    assert NcclOptions.parse("nccl", pxn="off", fabric="EFA") == NcclOptions(pxn=False, fabric="efa")
     with pytest.raises(UnknownNameError, match="nvls"):
         NcclOptions.parse("nccl", "nvl")
     with pytest.raises(UnknownNameError, match="simple"):
@@ -110,6 +111,31 @@ def test_the_command_line_forces_algorithm_and_protocol(capsys):
     assert "transfers; cut_through" in capsys.readouterr().out
 
 
+def test_the_fabric_and_pxn_are_chosen(capsys):
+    topology = "rail_optimized:nodes=4,device=h100"
+    words = ("all_to_all", "--size", "4MiB", "--topo", topology, "--collectives", "nccl", "--network", "fluid")
+    rail, pairs = document(capsys, *words), document(capsys, *words, "--nccl-pxn", "off")
+    assert pairs["time_ps"] == pytest.approx(rail["time_ps"], rel=0.03)
+    assert pairs["transfers"] != rail["transfers"]
+    efa = document(capsys, *words, "--nccl-fabric", "efa")
+    assert efa["time_ps"] > rail["time_ps"] + 10_000_000  # a message spends 15 us more on its way
+    trace = str(ROOT / "traces" / "llama3_8b_tp8_dp8.json")
+    both = [simulate(trace, "rail_optimized:device=h100", network="analytic", collectives="nccl", nccl_fabric=name)
+            for name in ("ib", "efa")]  # fmt: skip
+    assert both[0].makespan < both[1].makespan
+
+
+@pytest.mark.parametrize("network", ["nvlink=analytic+*=fluid", "nvlink=analytic+*=cut_through", "nvlink=analytic+*=chunk"])
+def test_mixed_levels_take_the_closed_form(network):
+    topology = build(TOPO)
+    for groups in ((tuple(range(8)), tuple(range(8, 16))), ()):
+        for operation in ("all_reduce", "all_to_all"):
+            expected = timed(operation, 1 << 26, topology, groups=groups)
+            found = timed(operation, 1 << 26, topology, network, groups=groups)
+            assert found.time_ps == pytest.approx(expected.time_ps, rel=1e-6 if groups else 0.03)
+            assert found.links.bytes.sum() > 0
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -119,6 +145,9 @@ def test_the_command_line_forces_algorithm_and_protocol(capsys):
         (("--topo", TOPO, "--collectives", "nccl", "--nccl-algo", "rings"), 2, "Nearest: ring"),
         (("--topo", TOPO, "--collectives", "nccl", "--nccl-proto", "lll"), 2, "Nearest: ll"),
         (("--topo", TOPO, "--collectives", "nccl", "--calibration", "/nowhere.json"), 2, "/nowhere.json"),
+        (("--topo", TOPO, "--collectives", "nccl", "--nccl-pxn", "of"), 2, "Nearest: off"),
+        (("--topo", TOPO, "--collectives", "nccl", "--nccl-fabric", "eva"), 2, "Nearest: efa"),
+        (("--topo", TOPO, "--nccl-fabric", "efa"), 2, "--collectives nccl"),
         (("--topo", TOPO, "--collectives", "nccl", "--nccl-algo", "nvls"), 1, "nvls"),
         (("--topo", "rail_optimized:nodes=2,device=abacus", "--collectives", "nccl"), 2, "abacus"),
         (("--topo", TOPO, "--collectives", "nccl", "--profile", "astra"), 2, "astra"),

@@ -17,6 +17,7 @@ from distsim.nccl.schedules import exchange, ring
 from distsim.nccl.schedules.build import SERVED, schedule_of
 from distsim.nccl.schedules.grouping import Grouping
 from distsim.nccl.schedules.ring import ends_of, ring_orders
+from distsim.nccl.schedules.streaming import slots_of
 from distsim.nccl.schedules.tree import node_trees, parents
 
 SHAPES = [(1, 2), (1, 3), (1, 8), (2, 1), (5, 1), (2, 2), (3, 2), (2, 3), (3, 4)]
@@ -26,6 +27,24 @@ CASES = [
     if not (algorithm == "nvls" and nodes > 1) and not (algorithm == "nvls_tree" and nodes == 1)
     and not (algorithm == "pat" and per_node > 1)
 ]  # fmt: skip
+
+
+def check_timers(paced):
+    """Timers apart, the timed schedule is the schedule; whoever waits for a row also waits for a timer as long as its hop."""
+    plain, timed = paced.schedule, paced.timed(7)
+    deps = [timed.dep[timed.dep_ptr[row] : timed.dep_ptr[row + 1]].tolist() for row in range(len(timed))]
+    moved, was = (np.flatnonzero(one.src != one.dst) for one in (timed, plain))
+    for column in ("src", "dst", "bytes", "reduce"):
+        assert np.array_equal(getattr(timed, column)[moved], getattr(plain, column)[was])
+    assert [timed.payload(row) for row in moved] == [plain.payload(row) for row in was]
+    assert not timed.delay[moved].any()
+    old = dict(zip(moved.tolist(), was.tolist(), strict=True))
+    for row, waits in enumerate(deps):
+        assert all(before < row for before in waits)
+        timers = {(tuple(deps[one]), timed.delay[one]) for one in waits if one not in old}
+        for before in old.keys() & set(waits):
+            hop = paced.hop[old[before]]
+            assert hop == 0 or (tuple(deps[before]), hop + 7) in timers
 
 
 def made(operation, algorithm, grouping, size=100_003, *, root=0, pxn=True, **more):
@@ -43,9 +62,9 @@ def test_every_schedule_is_proved(algorithm, operation, nodes, per_node):
                 operation, algorithm, grouped(nodes, per_node), size, root=root, pxn=pxn, chunk=chunk, channels=6
             )
             check(paced.schedule, collective)
-            assert len(paced.hop) == len(paced.burst) == len(paced.schedule)
+            assert len(paced.hop) == len(paced.schedule)
             assert (paced.hop >= 0).all()
-            assert (paced.burst >= paced.schedule.bytes).all()
+            check_timers(paced)
 
 
 @settings(max_examples=40, deadline=None)
@@ -120,6 +139,18 @@ def test_trees_are_nccls(nodes):
     inner = [{parent for parent in tree if parent >= 0} for tree in (first, second)]
     assert len(inner[0] & inner[1]) <= nodes % 2
     assert max(np.bincount([p for p in first if p >= 0])) <= 2
+
+
+@given(nodes=st.integers(2, 140))
+def test_law_no_port_carries_two_rows_of_a_slot(nodes):
+    trees = node_trees(nodes)
+    slots = slots_of(trees)
+    assert len(slots) == 2 * sum(above >= 0 for tree in trees for above in tree)
+    for end in (1, 2):
+        ports = [(edge[end], slot) for edge, slot in slots.items()]
+        assert len(set(ports)) == len(ports)
+    busiest = max(np.bincount([edge[end] for edge in slots]).max() for end in (1, 2))
+    assert max(slots.values()) + 1 == busiest
 
 
 def test_a_chain_hangs_below_the_gpu_of_its_rail():

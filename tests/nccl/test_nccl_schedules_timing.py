@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from nccl_schedules import MIB, alone, cluster, grouped, handmade, modelled, placed
 
+from distsim.collectives.check import check
 from distsim.collectives.schedule import Collective
+from distsim.errors import CollectiveError
+from distsim.nccl.schedules import nvls, tree
+from distsim.nccl.schedules.build import schedule_of
+from distsim.nccl.schedules.wires import wires_of
 from distsim.network.model import NEVER
 from distsim.network.spec import build_network
 from distsim.topology.spec import build
@@ -36,6 +41,68 @@ def test_idle_links_take_the_closed_form(operation, algorithm, nodes, sizes, lev
         collective, plan = modelled(topology, operation, size * MIB, algorithm)
         time, _ = alone(plan, collective, topology, level, grouped(nodes, 8))
         assert time == pytest.approx(plan.time_ps, rel=TOLERANCE), (size, plan.protocol, plan.channels)
+
+
+#: operation, algorithm, whether all_to_all goes by rail
+SHAPES = [
+    ("all_reduce", "ring", True), ("all_gather", "ring", True), ("reduce_scatter", "ring", True), ("broadcast", "ring", True),
+    ("reduce", "ring", True), ("all_reduce", "tree", True), ("all_reduce", "nvls_tree", True), ("all_to_all", "", True),
+    ("all_to_all", "", False),
+]  # fmt: skip
+
+
+def off_by(operation, algorithm, nodes, size, level, *, pxn=True):
+    """Relative error of a schedule on idle links, from the closed form."""
+    topology = cluster(nodes)
+    collective, plan = modelled(topology, operation, size, algorithm)
+    return alone(plan, collective, topology, level, grouped(nodes, 8), pxn=pxn)[0] / plan.time_ps - 1
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("operation", "algorithm", "pxn"), SHAPES)
+def test_odd_nodes_and_large_messages(operation, algorithm, pxn, level):
+    for nodes, size in ((3, 1024), (5, 1), (7, 64)):
+        assert abs(off_by(operation, algorithm, nodes, size * MIB, level, pxn=pxn)) <= TOLERANCE, (nodes, size)
+
+
+@pytest.mark.parametrize(
+    ("operation", "algorithm", "nodes", "size", "level"),
+    [
+        ("all_reduce", "tree", 128, 1024, "cut_through"), ("all_reduce", "nvls_tree", 128, 8192, "chunk"),
+        ("all_reduce", "ring", 100, 1024, "chunk"), ("all_to_all", "", 128, 8192, "chunk"),
+        ("all_reduce", "nvls_tree", 32, 8192, "fluid"), ("all_reduce", "ring", 32, 8192, "fluid"),
+    ],
+)  # fmt: skip
+def test_large_groups(operation, algorithm, nodes, size, level):
+    assert abs(off_by(operation, algorithm, nodes, size * MIB, level)) <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("nodes", [3, 12, 32, 100, 128])
+@pytest.mark.parametrize(("operation", "algorithm", "pxn"), SHAPES)
+def test_every_size_of_group(operation, algorithm, pxn, nodes, level):
+    for size in (1, 8192):
+        if pxn or nodes <= 12:  # messages of every pair: 1,024 ranks have a million
+            assert abs(off_by(operation, algorithm, nodes, size * MIB, level, pxn=pxn)) <= TOLERANCE, size
+
+
+@pytest.mark.parametrize("algorithm", ["tree", "nvls_tree"])
+def test_streams_put_the_same_bytes_on_the_same_links(monkeypatch, algorithm):
+    topology = cluster(4)
+    collective, plan = modelled(topology, "all_reduce", 64 * MIB, algorithm)
+    used = []
+    for busy in (10.0, 0.0):
+        monkeypatch.setattr(tree, "BUSY", busy)
+        monkeypatch.setattr(nvls, "BUSY", busy)
+        time, usage = alone(plan, collective, topology, "cut_through", grouped(4, 8))
+        assert time == pytest.approx(plan.time_ps, rel=TOLERANCE)
+        used.append(usage.bytes)
+    assert used[1] == pytest.approx(used[0], rel=0.001, abs=2000)  # cut elsewhere: a byte a piece
+    hosts = np.arange(topology.hosts, dtype=np.int32)
+    made = schedule_of(plan, collective, grouped(4, 8), wires_of(topology, hosts, grouped(4, 8)))
+    with pytest.raises(CollectiveError, match="too coarse"):
+        check(made.schedule, collective)
 
 
 @pytest.mark.parametrize("level", LEVELS)

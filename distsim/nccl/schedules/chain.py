@@ -1,9 +1,9 @@
 """NCCL's broadcast and reduce: once along the rings, from the root or to it, in many pieces.
 
 In a group so large that pieces would be too few to fill the chain within the rows of a schedule, pieces *stream*: a member
-passes on the next piece once the one before it has come, as it does with the slices that such a piece has in NCCL. Links and
-times are the same; but a row then stands for bytes that are only coming in, so such a schedule cannot be proved, and its
-payload is refused.
+passes on the next piece once the one before it has come (or, where links store them, one that is ``lag`` before it), as it does
+with the slices that such a piece has in NCCL. Links and times are the same; but a row then stands for bytes that are only
+coming in, so such a schedule cannot be proved, and its payload is refused.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from distsim.nccl.schedules import ring
 from distsim.nccl.schedules.grouping import Grouping
 from distsim.nccl.schedules.pace import Columns64, Paced, in_step
 from distsim.nccl.schedules.wires import Wires
+
+_LAGS = 4  # links beyond the first that store what comes
 
 
 def chain_schedule(plan: Plan, collective: Collective, grouping: Grouping, wires: Wires) -> Paced:
@@ -49,23 +51,27 @@ def chain_schedule(plan: Plan, collective: Collective, grouping: Grouping, wires
         if fits:
             break
     parts = pieces * rings
-    streams = not fits and pieces == limit
+    streams, lag = not fits and pieces == limit, 0
     if streams:
         hop = min(max(asked, max(wire.latency for wire in used)), total / n)
-        gap = (total - (n - 1) * hop) / (parts + rings - 1)
+        for lag in range(1, _LAGS + 1):
+            gap = (total - (n - 1) * hop) / (parts + lag * rings - 1)
+            if hop + lag * rings * gap >= max(wire.ps(plan.bytes / parts) for wire in used):
+                break
     members = orders[np.arange(parts) % rings].astype(np.int32)
     hops = np.arange(n - 1)
-    first = parts + (rings * (n - 2) if streams else 0)  # rows before are joins
+    ahead = lag * rings  # pieces that do not wait for another
+    first = parts + ahead * (n - 2)  # rows before are joins
     rows = first + np.arange(parts)[:, None] * (n - 1) + hops
     at, starts = members[:, 0], gap * np.arange(parts)
     dep = np.concatenate([np.arange(parts)[:, None], rows[:, :-1]], axis=1)
     if streams:
         # a hop waits for the piece before on the hop before; the first pieces of every ring, for their time
-        dep[rings:, 1:] = rows[:-rings, :-1]
-        dep[:rings, 1:] = parts + np.arange(rings)[:, None] * (n - 2) + hops[:-1]
-        at = np.concatenate([at, members[:rings, 1:-1].reshape(-1)])
-        starts = np.concatenate([starts, (gap * np.arange(rings)[:, None] + hop * hops[1:]).reshape(-1)])
-        hop += gap * rings
+        dep[ahead:, 1:] = rows[:-ahead, :-1]
+        dep[:ahead, 1:] = parts + np.arange(ahead)[:, None] * (n - 2) + hops[:-1]
+        at = np.concatenate([at, members[:ahead, 1:-1].reshape(-1)])
+        starts = np.concatenate([starts, (gap * np.arange(ahead)[:, None] + hop * hops[1:]).reshape(-1)])
+        hop += gap * ahead
     sizes: Columns64 = np.repeat(Layout(collective, parts).sizes().sum(axis=1), n - 1)
 
     def payload(row: int) -> list[int]:
@@ -83,4 +89,4 @@ def chain_schedule(plan: Plan, collective: Collective, grouping: Grouping, wires
         np.concatenate([np.zeros(first, np.bool_), np.full(parts * (n - 1), reducing)]), payload, parts,
     )  # fmt: skip
     waits = np.concatenate([plan.base_ps + starts, np.full(parts * (n - 1), hop)])
-    return Paced(schedule, np.round(np.maximum(0.0, waits)).astype(np.int64), schedule.bytes)
+    return Paced(schedule, np.round(np.maximum(0.0, waits)).astype(np.int64))

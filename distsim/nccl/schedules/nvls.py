@@ -22,7 +22,8 @@ from distsim.nccl.schedules.grouping import Grouping
 from distsim.nccl.schedules.pace import Columns64, Leg, Paced, pipeline
 from distsim.nccl.schedules.ring import ROWS
 from distsim.nccl.schedules.rounds import START, Round, laid_out
-from distsim.nccl.schedules.tree import FILLED, INTER, busiest, go_both_ways, node_trees
+from distsim.nccl.schedules.streaming import streaming_schedule
+from distsim.nccl.schedules.tree import BUSY, FILLED, INTER, busiest, go_both_ways, node_trees
 from distsim.nccl.schedules.wires import Wires
 
 READ, TREE, COPY, JOIN = 1, INTER, 3, 4  #: kinds of rows
@@ -61,13 +62,7 @@ def nvls_schedule(plan: Plan, collective: Collective, grouping: Grouping, wires:
         return [number * n + (template.dst[row] if template.kind[row] == READ else template.src[row])]
 
     table = np.array([0.0, hop, 0.0, hop, 0.0])
-    paced = laid_out(n, [template], rounds, 1, sizes, table, plan.base_ps, hop * (1 + both), payload, in_network=both)
-    # NOTE: what a GPU reads, and what it copies, leaves it at once
-    kind = np.tile(np.array(template.kind), rounds)
-    at_once = segments.sum(axis=1) // 2 if both else segments.sum(axis=1) * (n - 1) // n
-    together = np.where((kind == READ) | (kind == COPY), np.repeat(at_once, len(template.src)), 0)
-    np.maximum(paced.schedule.bytes, together, out=paced.burst)
-    return paced
+    return laid_out(n, [template], rounds, 1, sizes, table, plan.base_ps, hop * (1 + both), payload, in_network=both)
 
 
 def nvls_tree_schedule(plan: Plan, collective: Collective, grouping: Grouping, wires: Wires) -> Paced:
@@ -102,15 +97,21 @@ def nvls_tree_schedule(plan: Plan, collective: Collective, grouping: Grouping, w
         row = whole / max(1, 2 * (rails - 1))
         legs = [
             Leg(2 if rails > 1 else 0, plan.intra_hop_ps, wires.intra.ps(row, whole / 2), wires.intra.latency),
-            Leg(2 * depth, plan.inter_hop_ps, wires.inter.ps(whole / rails, (2 + (depth > 1)) * whole / rails),
-                wires.inter.latency),
+            Leg(
+                2 * depth,
+                plan.inter_hop_ps,
+                wires.inter.ps(whole / rails, rate_of * turns * whole / rails),
+                wires.inter.latency,
+            ),
         ]
-        least_gap = max(
-            wires.intra.per_byte * whole if rails > 1 else 0.0, rate_of * wires.inter.per_byte * whole / rails
-        )
+        least_gap = max(wires.intra.per_byte * whole if rails > 1 else 0.0, rate_of * wires.inter.per_byte * whole / rails)
         hops, gap = pipeline(total, legs, rounds, least_gap)
-        if sum(leg.count * leg.bytes_ps for leg in legs) < total / FILLED:
+        if sum(leg.count * leg.bytes_ps for leg in legs) < total / FILLED and least_gap * rounds < total * BUSY:
             break
+    else:
+        return streaming_schedule(
+            plan, grouping, wires, node_trees(len(grouping.nodes)), rails, ROWS, lambda pieces, place: int(pieces.sum()) // 2, 1
+        )
     segments = Layout(collective, rounds).sizes()
     by_rail = np.stack([segments[:, [m[rail] for m in grouping.nodes]].sum(axis=1) for rail in range(rails)], axis=1)
 
@@ -125,12 +126,7 @@ def nvls_tree_schedule(plan: Plan, collective: Collective, grouping: Grouping, w
         return [number * size + members[rail] for members in grouping.nodes]
 
     table = np.array([0.0, hops[0], hops[1], hops[0], 0.0])
-    paced = laid_out(size, templates, rounds, 1, sizes, table, plan.base_ps, gap, payload, in_network=True)
-    kind = np.concatenate([np.array(templates[k % turns].kind) for k in range(rounds)])
-    number = np.repeat(np.arange(rounds), [len(templates[k % turns].src) for k in range(rounds)])
-    together = np.where((kind == READ) | (kind == COPY), segments.sum(axis=1)[number] // 2, 0)
-    np.maximum(paced.burst, together, out=paced.burst)
-    return paced
+    return laid_out(size, templates, rounds, 1, sizes, table, plan.base_ps, gap, payload, in_network=True)
 
 
 def _read(template: Round, members: tuple[int, ...], ready: dict[int, int]) -> dict[int, int]:

@@ -1,53 +1,92 @@
 """Pacing: how long every hop of a schedule shall take on idle links, so that all of it takes what the plan says.
 
-NCCL is slower than the links it uses: it pays for synchronisation at each hop, and its channels do not fill a link. Both are
-told by two numbers per row of a schedule:
-
-* ``hop``: ps from release to delivery on idle links. What the links of the route do not take of it becomes the row's delay.
-* ``burst``: bytes that the sender's link has to carry from the release until the last row that is released with it is through:
-  its own, and theirs.
+NCCL is slower than the links it uses: it pays for synchronisation at each hop, and its channels do not fill a link. So every
+row has a ``hop``: ps from its release to its delivery, at least. What goes on next waits for the transfer and for a *timer*, a
+join of that length which starts with the transfer. Rows that meet on a link, or share it, or are stored on their way do not
+delay what follows as long as they arrive in time: a schedule takes its time to the picosecond on every level. Where links are
+slower than the plan, or others use them, transfers come after their timers, and the links decide.
 
 Data is cut into *pieces* that follow one another at a distance of ``gap``: a pipeline of Q pieces over M hops takes
-``M * hop + (Q - 1) * gap``. Where the links are slower than the plan, no delay is left and the links decide.
+``M * hop + (Q - 1) * gap``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsim.collectives.schedule import Schedule
-from distsim.nccl.schedules.wires import routes
-from distsim.network.pattern import by_first_use
-from distsim.topology.graph import Topology
 
 Columns64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Paced:
-    """A schedule, and per row what it shall take (see the module). Of a join, ``hop`` is its delay."""
+    """A schedule, and per row the least that it shall take (see the module). Of a join, ``hop`` is its delay."""
 
     schedule: Schedule
     hop: Columns64
-    burst: Columns64
 
-    def on(self, topology: Topology, hosts: NDArray[np.int32], stores: float = 0.0) -> Schedule:
-        """The schedule with its delays for member m on ``hosts[m]``, on a level that stores so many bytes (see Wire).
+    def timed(self, endpoint_ps: int = 0) -> Schedule:
+        """The schedule with its timers: of every transfer, or one for all that wait for the same row and take as long.
 
-        Raises TopologyError where there is no route.
+        ``endpoint_ps``: what every delivery takes on top; timers take as much longer, the transfers themselves do not yet.
         """
         rows = self.schedule
-        src, dst = hosts[rows.src], hosts[rows.dst]
-        pair, used = by_first_use(src.astype(np.int64) * topology.hosts + dst, topology.hosts**2)
-        first, second = (used // topology.hosts).astype(np.int32), (used % topology.hosts).astype(np.int32)
-        latency, per_byte, stored = (column[pair] for column in routes(topology, first, second))
-        idle = latency + self.burst * per_byte + np.minimum(rows.bytes, stores) * stored
-        delay = np.maximum(0, self.hop - np.ceil(idle).astype(np.int64))
-        return replace(rows, delay=np.where(rows.src == rows.dst, self.hop, delay))
+        count, moves = len(rows), rows.src != rows.dst
+        timed = np.flatnonzero(moves & (self.hop > 0))
+        needs = np.diff(rows.dep_ptr)
+        leader, shared = _leaders(rows, self.hop, timed, needs)
+        # a timer comes right before the first row that it goes with
+        leads = np.zeros(count, np.bool_)
+        leads[leader[timed]] = True
+        place = np.arange(count) + np.cumsum(leads)  # of a row, among rows and timers
+        timer = np.where(leader >= 0, place[leader] - 1, -1)  # of the timer that goes with a row
+        total = count + int(leads.sum())
+        origin = np.empty(total, np.int64)  # row that each one is, or that a timer goes with
+        origin[place], origin[place[leads] - 1] = np.arange(count), np.flatnonzero(leads)
+        is_timer = np.ones(total, np.bool_)
+        is_timer[place] = False
+
+        lengths = needs[origin]
+        starts = np.zeros(total, np.int64)
+        np.cumsum(lengths[:-1], out=starts[1:])
+        old = rows.dep[np.arange(int(lengths.sum())) + np.repeat(rows.dep_ptr[origin] - starts, lengths)]
+        owner = np.repeat(np.arange(total), lengths)
+        waits = timer[old]
+        extra = waits >= 0
+        extra[1:] &= (waits[1:] != waits[:-1]) | (owner[1:] != owner[:-1])  # a batch waits for its timer once
+        found = np.stack((place[old], waits), axis=1)
+        kept = np.stack((np.ones(len(old), np.bool_), extra), axis=1)
+        ptr = np.zeros(total + 1, np.int64)
+        np.cumsum(lengths + np.bincount(owner[extra], minlength=total), out=ptr[1:])
+
+        src, dst = rows.src[origin], rows.dst[origin]
+        end = np.where(is_timer, np.where(shared[origin], src, dst), 0).astype(np.int32)
+        delay = np.where(is_timer, self.hop[origin] + endpoint_ps, np.where(moves[origin], 0, self.hop[origin]))
+        return Schedule(
+            rows.size, np.where(is_timer, end, src), np.where(is_timer, end, dst), np.where(is_timer, 0, rows.bytes[origin]),
+            ptr, found[kept].astype(np.int32), rows.reduce[origin] & ~is_timer,
+            lambda row: [] if is_timer[row] else rows.payload(int(origin[row])), rows.pieces, delay, rows.in_network,
+        )  # fmt: skip
+
+
+def _leaders(rows: Schedule, hop: Columns64, timed: Columns64, needs: Columns64) -> tuple[Columns64, NDArray[np.bool_]]:
+    """Per row, the first one that has the same timer (-1: it has none); whether several rows have it."""
+    leader = np.full(len(rows), -1, np.int64)
+    leader[timed] = timed
+    shared = np.zeros(len(rows), np.bool_)
+    single = timed[needs[timed] == 1]
+    if len(single):
+        _, length = np.unique(hop[single], return_inverse=True)
+        key = rows.dep[rows.dep_ptr[single]].astype(np.int64) * (int(length.max()) + 1) + length
+        _, first, group = np.unique(key, return_index=True, return_inverse=True)
+        leader[single] = single[first][group]
+        shared[single] = np.bincount(group)[group] > 1
+    return leader, shared
 
 
 @dataclass(frozen=True, slots=True)

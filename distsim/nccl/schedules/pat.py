@@ -39,7 +39,7 @@ def pat_schedule(plan: Plan, collective: Collective, grouping: Grouping, wires: 
     segments = Layout(collective, parts).sizes()[:, order]  # [part, place]
     place = np.arange(n)
     src, dst, size, blocks = [order], [order], [np.zeros(n, np.int64)], []
-    waits, burst = [np.full(n, float(plan.base_ps))], [np.zeros(n, np.int64)]
+    waits = [np.full(n, float(plan.base_ps))]
     dep: list[list[int]] = [[] for _ in range(n)]
     for step, (span, count) in enumerate(zip(spans, counts, strict=True)):
         sender = (place + span) % n if backwards else place
@@ -52,7 +52,6 @@ def pat_schedule(plan: Plan, collective: Collective, grouping: Grouping, wires: 
             src.append(order[sender])
             dst.append(order[receiver])
             size.append(amounts[part])
-            burst.append(amounts[: part + 1].sum(axis=0))
             waits.append(np.full(n, hops[step]))
             for at in range(n):
                 who = int(sender[at])
@@ -78,4 +77,4 @@ def pat_schedule(plan: Plan, collective: Collective, grouping: Grouping, wires: 
         np.array([row for rows in dep for row in rows], np.int32),
         np.concatenate([np.zeros(n, np.bool_), np.full(moved, backwards)]), payload, parts,
     )  # fmt: skip
-    return Paced(schedule, np.round(np.concatenate(waits)).astype(np.int64), np.concatenate(burst))
+    return Paced(schedule, np.round(np.concatenate(waits)).astype(np.int64))

@@ -8,8 +8,10 @@ nodes to the same end: ``crossNic``.)
 Channels with one order are one ring with their joint bytes: inside one node all of them, as turns of a ring are alike on an
 NVSwitch; between nodes those of a rail. NCCL's loops and slices are *pieces*, which follow one another round the ring.
 
-In very large groups consecutive steps are one row, so that a schedule keeps to about a million rows: the same bytes on the
-same links in the same time; but such a schedule is too coarse to be proved, and its payload is refused.
+In very large groups consecutive steps are one row, so that a schedule keeps to about a million rows, timers and all: the same
+bytes on the same links in the same time. Where such a row takes longer than its steps, as it is stored on its way, the next row
+does not wait for it, but for one that is ``lag`` rows before. Such a schedule is too coarse to be proved, and its payload is
+refused.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from distsim.nccl.schedules.grouping import Grouping
 from distsim.nccl.schedules.pace import Paced
 from distsim.nccl.schedules.wires import Wires
 
-ROWS = 1 << 20  #: rows that a schedule keeps to
+ROWS = 1 << 19  #: rows that a schedule keeps to, before their timers
 _PIECES = 32  # of one ring
+_LAGS = 4  # links beyond the first that store what comes
 
 
 def ends_of(ring: int, nodes: int, rails: int) -> list[tuple[int, int]]:
@@ -92,25 +95,35 @@ def ring_schedule(plan: Plan, collective: Collective, grouping: Grouping, wires:
     limit = max(1, min(_PIECES, ROWS // (steps * n * rings)))
     wanted = min(limit, plan.slices * loops, max(1, plan.bytes // (n * rings)))
 
-    def turn(pieces: int) -> tuple[float, float, tuple[int, bool]]:
-        """ps of a hop and of a gap with so many pieces; how far the links miss the total, in 1/200; whether pieces crowd."""
+    def turn(pieces: int, lag: int, together: bool) -> tuple[float, float, tuple[int, bool]]:
+        """ps of a hop and of a gap with so many pieces; how far the links miss the total, in 1/200; whether pieces crowd.
+
+        Pieces of a ring follow one another, or set out ``together`` where the links have no time for that.
+        """
         parts = pieces * rings
         gap = wires.intra.per_byte * share / parts if wires.intra in used else 0.0
         if pieces > 1 and wires.inter in used:
             gap = max(gap, wires.inter.per_byte * share / parts / rings)
-        needed = max(wire.ps(share / parts) for wire in used)
-        hop = (total - (parts - 1) * gap) / turns
-        missed = turns * (needed - hop)
-        crowded = pieces > 1 and hop < parts * gap
-        if crowded:  # links without slack: pieces follow one another closely, only the last hop has time left
-            hop = total - (turns - 1) * parts * gap - (parts - 1) * gap
-            missed = needed - hop
-        return hop, gap, (max(0, int(200 * missed / max(total, 1.0))), crowded)
+        hop = (total - (parts - 1) * gap) / (turns + lag)
+        crowded = together or (pieces > 1 and hop < parts * gap)
+        if together:
+            hop, gap = total / (turns + lag), 0.0
+        elif crowded:  # links without slack: pieces share a hop evenly
+            hop = total / (turns + lag + (parts - 1) / parts)
+            gap = hop / parts
+        busy = max(wire.per_byte * share / (1 if wire is wires.intra else rings) for wire in used)
+        loads = [share / parts, share / parts] if not together else [share, share / rings]
+        there = zip((wires.intra, wires.inter), loads, strict=True)
+        needed = max(wire.ps(share / parts, load) for wire, load in there if wire in used)
+        missed = max(busy - hop, (needed - hop * (1 + lag)) / max(1, lag))
+        return hop, gap, (max(0, int(200 * turns * missed / max(total, 1.0))), crowded)
 
-    sizes_tried = [wanted, *(size for size in (16, 8, 4, 2, 1) if size < wanted)]
-    sizes_tried += [size for size in (2, 4, 8, 16, 32) if wanted < size <= limit]
-    pieces = min(sizes_tried, key=lambda size: turn(size)[2])
-    hop, gap, _ = turn(pieces)
+    tried = [(size, 0, False) for size in (wanted, 16, 8, 4, 2, 1) if size <= wanted]
+    tried += [(size, 0, False) for size in (2, 4, 8, 16, 32) if wanted < size <= limit]
+    tried += [(limit, lag, False) for lag in range(1, min(_LAGS, int(turns) - 1) + 1)]
+    tried += [(size, 0, True) for size in (1, 2, 4, 8, 16, 32) if size <= limit]
+    pieces, lag, together = min(tried, key=lambda one: turn(*one)[2])
+    hop, gap, _ = turn(pieces, lag, together)
     parts = pieces * rings
     segments = Layout(collective, parts).sizes()
     by_position = np.stack([segments[piece, orders[piece % rings]] for piece in range(parts)])
@@ -128,28 +141,30 @@ def ring_schedule(plan: Plan, collective: Collective, grouping: Grouping, wires:
     src = np.tile(members.reshape(-1), len(begins))
     dst = np.tile(np.roll(members, -1, axis=1).reshape(-1), len(begins))
     left = (np.arange(parts)[:, None] * n + (position - 1) % n).reshape(-1)
-    own = np.arange(parts * n)
-    dep = np.concatenate([own, (np.arange(1, len(begins))[:, None] * (parts * n) + left).reshape(-1)]).astype(np.int32)
+    joins = min(1 + lag, len(begins)) * parts * n  # what lets rows in that wait for no other
+    before = joins + np.arange(len(begins) - 1 - lag)[:, None] * (parts * n) + left
+    dep = np.concatenate([np.arange(joins), before.reshape(-1)]).astype(np.int32)
     reduce = np.repeat(begins < scatter, parts * n)
 
     def payload(row: int) -> list[int]:
-        if row < parts * n:
+        if row < joins:
             return []
-        if bulk > 1:
-            raise CollectiveError(f"{bulk} steps of a ring of {n} are one transfer: too coarse to be proved")
-        step, rest = divmod(row - parts * n, parts * n)
+        if bulk > 1 or lag:
+            raise CollectiveError(f"rows of a ring of {n} stand for several steps: too coarse to be proved")
+        step, rest = divmod(row - joins, parts * n)
         piece, at = divmod(rest, n)
         return [piece * n + int(members[piece, (at - step - first) % n])]
 
-    joins = members.reshape(-1)
+    waiting = np.tile(members.reshape(-1), joins // (parts * n))
     schedule = Schedule(
-        n, np.concatenate([joins, src]), np.concatenate([joins, dst]),
-        np.concatenate([np.zeros(parts * n, np.int64), sizes.transpose(1, 0, 2).reshape(-1)]),
-        *one_each(parts * n + rows, parts * n, dep), np.concatenate([np.zeros(parts * n, np.bool_), reduce]), payload, parts,
+        n, np.concatenate([waiting, src]), np.concatenate([waiting, dst]),
+        np.concatenate([np.zeros(joins, np.int64), sizes.transpose(1, 0, 2).reshape(-1)]),
+        *one_each(joins + rows, joins, dep), np.concatenate([np.zeros(joins, np.bool_), reduce]), payload, parts,
     )  # fmt: skip
-    starts = np.repeat(np.round(plan.base_ps + gap * np.arange(parts)), n)
-    waits = np.repeat(np.round(max(0.0, hop) * lengths / bulk), parts * n)
-    return Paced(schedule, np.concatenate([starts, waits]).astype(np.int64), schedule.bytes)
+    late = np.arange(joins // (parts * n))[:, None] * hop + gap * np.arange(parts)
+    starts = np.repeat(plan.base_ps + late.reshape(-1), n)
+    waits = np.repeat(hop * (lengths / bulk + lag), parts * n)
+    return Paced(schedule, np.round(np.maximum(0.0, np.concatenate([starts, waits]))).astype(np.int64))
 
 
 def _kinds(orders: NDArray[np.int64], grouping: Grouping) -> tuple[bool, bool]:

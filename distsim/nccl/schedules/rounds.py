@@ -27,17 +27,15 @@ class Round:
     dep: list[list[int]] = field(default_factory=list)
     kind: list[int] = field(default_factory=list)  #: START or a kind of the schedule's own
     rail: list[int] = field(default_factory=list)
-    ahead: list[int] = field(default_factory=list)  #: rows of as many bytes that leave before it on its link
     reduce: list[bool] = field(default_factory=list)
 
-    def add(self, src: int, dst: int, dep: list[int], kind: int, rail: int, *, ahead: int = 0, reduce: bool = False) -> int:
+    def add(self, src: int, dst: int, dep: list[int], kind: int, rail: int, *, reduce: bool = False) -> int:
         """Appends a row and returns its number."""
         self.src.append(src)
         self.dst.append(dst)
         self.dep.append(dep)
         self.kind.append(kind)
         self.rail.append(rail)
-        self.ahead.append(ahead)
         self.reduce.append(reduce)
         return len(self.src) - 1
 
@@ -79,8 +77,7 @@ def laid_out(
         np.where(shape.kind == START, base + gap * (k * rails + shape.rail), hop_of[shape.kind])
         for k, (shape, _) in enumerate(parts)
     ])  # fmt: skip
-    burst = np.concatenate([amounts * (1 + shape.ahead) for shape, amounts in parts])
-    return Paced(schedule, np.round(np.maximum(0.0, hop)).astype(np.int64), burst)
+    return Paced(schedule, np.round(np.maximum(0.0, hop)).astype(np.int64))
 
 
 def _payload(
@@ -102,7 +99,6 @@ class _Columns:
     dep: Columns64
     kind: Columns64
     rail: Columns64
-    ahead: Columns64
     reduce: NDArray[np.bool_]
 
     @classmethod
@@ -110,5 +106,5 @@ class _Columns:
         return cls(
             np.array(rows.src, np.int32), np.array(rows.dst, np.int32), np.array([len(dep) for dep in rows.dep], np.int64),
             np.array([row for dep in rows.dep for row in dep], np.int64), np.array(rows.kind, np.int64),
-            np.array(rows.rail, np.int64), np.array(rows.ahead, np.int64), np.array(rows.reduce, np.bool_),
+            np.array(rows.rail, np.int64), np.array(rows.reduce, np.bool_),
         )  # fmt: skip

@@ -20,11 +20,13 @@ from distsim.nccl.schedules.grouping import Grouping
 from distsim.nccl.schedules.pace import Columns64, Leg, Paced, pipeline
 from distsim.nccl.schedules.ring import ROWS
 from distsim.nccl.schedules.rounds import START, Round, laid_out
+from distsim.nccl.schedules.streaming import streaming_schedule
 from distsim.nccl.schedules.wires import Wires
 
 INTRA, INTER = 1, 2  #: kinds of rows
 _ROUNDS = 256  # at most
 FILLED = 20  #: a way through the tree spends such a part of the time at most on bytes: pieces that meet wait little
+BUSY = 0.6  #: share of the time up to which pieces may meet at a port without falling behind
 
 
 def node_trees(nodes: int) -> list[list[int]]:
@@ -66,15 +68,19 @@ def tree_schedule(plan: Plan, collective: Collective, grouping: Grouping, wires:
     hops, gap = [0.0, 0.0], 0.0
     for rounds in _counts(chunks, len(templates), limit):
         size = plan.bytes / (rounds * rails)
-        # NOTE: of two children one waits for the other at their parent's port, and may meet a piece on its way back there.
+        # NOTE: between nodes, a piece may meet all others that its port carries in a turn of the two trees
+        met = load_x * len(templates) / rails * size
         legs = [
             Leg(2 * way[1], plan.intra_hop_ps, wires.intra.ps(size, 2 * size), wires.intra.latency),
-            Leg(2 * way[0], plan.inter_hop_ps, wires.inter.ps(size, (2 + (nodes > 2)) * size), wires.inter.latency),
+            Leg(2 * way[0], plan.inter_hop_ps, wires.inter.ps(size, met), wires.inter.latency),
         ]
         least_gap = max(load_i * wires.intra.per_byte * size / rails, load_x * wires.inter.per_byte * size / rails)
         hops, gap = pipeline(total, legs, rounds * rails, least_gap)
-        if sum(leg.count * leg.bytes_ps for leg in legs) < total / FILLED:
+        if sum(leg.count * leg.bytes_ps for leg in legs) < total / FILLED and least_gap * rounds * rails < total * BUSY:
             break
+    else:
+        if nodes > 1:
+            return streaming_schedule(plan, grouping, wires, node_trees(nodes), rails, ROWS, _passed_on, grouping.rails - 1)
     layout = Layout(collective, rounds * rails).sizes().sum(axis=1)
 
     def sizes(number: int, template: Round) -> Columns64:
@@ -87,6 +93,11 @@ def tree_schedule(plan: Plan, collective: Collective, grouping: Grouping, wires:
 
     table = np.array([0.0, hops[0], hops[1]])
     return laid_out(collective.size, templates, rounds, rails, sizes, table, plan.base_ps, gap, payload)
+
+
+def _passed_on(pieces: Columns64, place: int) -> int:
+    """Bytes that a GPU passes along the chains of its node: those of all rails but the one that it is the head of."""
+    return int(pieces.sum() - (pieces[place] if place < len(pieces) else 0))
 
 
 def go_both_ways(
@@ -104,8 +115,6 @@ def go_both_ways(
     """
     inside = [member for member in range(len(up)) if up[member] != -2]
     way = {member: _way(up, kinds, member) for member in inside}
-    # NOTE: in a tree of some depth a piece on its way up meets one on its way down at most ports between nodes
-    meets = int(max(way.values())[0] > 1)
     below: dict[int, list[int]] = {member: [] for member in inside}
     for member in inside:
         if up[member] >= 0:
@@ -119,16 +128,12 @@ def go_both_ways(
     for member in sorted(inside, key=lambda m: (-sum(way[m]), m)):
         above = up[member]
         if above >= 0:
-            ahead = sum(1 for other in below[above] if other < member and kinds[other] == kinds[member])
-            ahead += meets * (kinds[member] == INTER)
-            row = template.add(member, above, list(arrived[member]), kinds[member], rail, ahead=ahead, reduce=True)
+            row = template.add(member, above, list(arrived[member]), kinds[member], rail, reduce=True)
             arrived[above].append(row)
     told: dict[int, list[int]] = {member: arrived[member] for member in inside if up[member] < 0}
     for member in sorted(inside, key=lambda m: (sum(way[m]), m)):
         for child in sorted(below[member], key=lambda m: (kinds[m], m)):
-            ahead = sum(1 for other in below[member] if other < child and kinds[other] == kinds[child])
-            ahead += meets * (kinds[child] == INTER)
-            told[child] = [template.add(member, child, list(told[member]), kinds[child], rail, ahead=ahead)]
+            told[child] = [template.add(member, child, list(told[member]), kinds[child], rail)]
     if ready is not None:
         for member in inside:
             ready[member] = told[member][0] if up[member] >= 0 else template.add(member, member, told[member], INTRA, rail)
