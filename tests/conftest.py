@@ -44,3 +44,9 @@ def goal_reference() -> Path:
 def network_reference() -> Path:
     """Flow scenarios and SimGrid's answers to them."""
     return reference_folder("network")
+
+
+@pytest.fixture
+def nccl_reference() -> Path:
+    """Measured collectives."""
+    return reference_folder("nccl")

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from building import ROOT
 
 from distsim import simulate
 from distsim.cli.main import main
@@ -17,7 +18,6 @@ from distsim.microbench import time_collective
 from distsim.nccl.model import plan
 from distsim.nccl.system import system_of_topology
 from distsim.topology.spec import build
-from tests.conftest import ROOT
 
 TOPO = "rail_optimized:nodes=2,device=h100"
 NCCL = CollectiveOptions(nccl=NcclOptions())

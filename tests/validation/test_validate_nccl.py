@@ -9,7 +9,6 @@ import pytest
 from distsim.cli.main import main
 from distsim.nccl.system import system_of
 from distsim.validation.nccl import Nccl
-from tests.conftest import reference_folder
 
 HEADER = "source,system,gpu,nodes,gpus,collective,dtype,size_bytes,latency_us,busbw_GBps,impl,version,note,use\n"
 
@@ -23,10 +22,9 @@ def _write(folder, *rows):
     return ["validate", "nccl", "--data", str(folder), "--quiet"]
 
 
-def test_the_bars(capsys):
-    folder = reference_folder("nccl")
+def test_the_bars(nccl_reference, capsys):
     bars = ["mape=0.12", "mape_calibrated=0.07", "mape_multinode=0.20", "mape_multinode_calibrated=0.08"]
-    words = ["validate", "nccl", "--data", str(folder), "--json", "--quiet"]
+    words = ["validate", "nccl", "--data", str(nccl_reference), "--json", "--quiet"]
     assert main([*words, *(word for bar in bars for word in ("--fail-over", bar))]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["rows"] == found["expressed"] + sum(found["refused"].values())
