@@ -50,7 +50,11 @@ class RunSpec(BaseModel):
 
     trace: str = Field(description="file, folder, tar or prefix of the trace")
     topo: str = Field("fat_tree", description="topology: name:key=value,... or a YAML file")
-    network: str = Field("cut_through", description="level: analytic, cut_through, chunk (store and forward), ideal, loggops")
+    network: str = Field(
+        "cut_through",
+        description="level: analytic, fluid (max-min shares), cut_through, chunk (store and forward), ideal or loggops, with "
+        "options as in fluid:mtu=4096; or by link domain: nvlink=analytic+*=fluid",
+    )
     routing: str = Field(
         "static", description="routing policy: static, shortest, ecmp, spray, adaptive, valiant, table:file=FILE"
     )

@@ -42,13 +42,15 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("--topo", default="fat_tree", help="topology, as for distsim run (default: fat_tree)")
     add("--algorithm", default="", help="ring, direct, direct<window>, halving_doubling, recursive_doubling, binary_tree, "
         "double_binary_tree, hierarchical (default: by operation; hierarchical where all levels are spanned)")  # fmt: skip
-    add("--collectives", choices=("native", "nccl"), default="native", help="distsim's own algorithms, or as NCCL runs them")
+    add("--collectives", choices=("native", "nccl"), default="native",
+        help="distsim's own algorithms, or as NCCL runs them (default: native)")  # fmt: skip
     add("--nccl-algo", help="nccl: only this algorithm: ring, tree, nvls, nvls_tree, pat (as NCCL_ALGO does)")
     add("--nccl-proto", help="nccl: only this protocol: ll, ll128, simple (as NCCL_PROTO does)")
     add("--nccl-pxn", help="nccl: all_to_all between nodes by rail: on (default) or off (as NCCL_PXN_DISABLE does)")
     add("--nccl-fabric", help="nccl: what the NICs are: ib (default), roce, efa")
     add("--calibration", metavar="FILE", help="nccl: calibration file, see distsim calibrate nccl")
-    add("--network", help="cut_through (default), chunk, analytic, ideal; profile astra: analytic (default), chunk")
+    add("--network", help="analytic, fluid, cut_through (default), chunk, ideal, with options as in fluid:mtu=4096; or by link "
+        "domain: nvlink=analytic+*=fluid; profile astra: analytic (default), chunk")  # fmt: skip
     add("--routing", default="static", help="static (default), shortest, ecmp, spray, adaptive, valiant, table: NAME:key=value")
     add("--splits", type=int, default=1, help="chunks, pipelined through the algorithm (default: 1)")
     add("--optimization", choices=("local_bw_aware", "baseline"), default="local_bw_aware", help="all_reduce over dimensions")

@@ -4,6 +4,9 @@
   distsim run runs/et/w --topo rail_optimized -o out     Chakra runs/et/w.0.et ...; tables, summary and timeline in out/
   distsim run et.tar.gz --topo nd:dims=ring4+switch8 --compute roofline --peak 989TFLOPS --memory-bandwidth 3.35TB/s
   distsim run llama3_8b_tp8_dp8 --network analytic       a shipped trace, by name; no contention
+  distsim run trace.json --network fluid --routing ecmp  max-min fair shares of links, routes as switches hash them
+  distsim run trace.json --topo dgx_h100 --network "nvlink=analytic+*=fluid"    a level per link domain
+  distsim run trace.json --topo dgx_h100 --collectives nccl    algorithm, protocol and channels as NCCL chooses them
   distsim run trace.json --json | jq .makespan_ns        one JSON document
   distsim run trace.json --events events.yaml            links fail, ranks slow down ...: what that costs (docs/events.md)
   distsim run workload.txt --topo simai:Spectrum-X_16g   SimAI's workload and topology files, as they are
@@ -11,6 +14,7 @@
   distsim run x.goal --network loggops:preset=ai         a GOAL schedule, as LogGOPSim would (docs/loggops.md)
   distsim run --astra-workload runs/et/w --astra-network net.yml --astra-system sys.json [--astra-groups g.json]
 
+docs/networks.md says which level to choose, `distsim topo` lists presets, builders and routing policies with their keys.
 The first line is the answer; exposed communication is that under way while the rank does not compute.
 """
 

@@ -239,7 +239,10 @@ def read_events(path: str) -> Events:
         if found is None:
             beside = [other.name for other in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
             near = difflib.get_close_matches(file.name, [*beside, *known])
-            raise ConfigError("no such file of events", where=path, near=near)
+            names = ", ".join(known)
+            raise ConfigError(
+                "no such file of events", where=path, near=near, expected=f"a YAML file, or one of those shipped: {names}"
+            )
         file = found
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -17,10 +17,13 @@ def text(found: Comparison, ranks: int, topology: str, width: int = 100) -> str:
     """The whole report, its first line the answer."""
     rows = found.rows
     low, high = min(rows, key=lambda r: r.makespan_ps), max(rows, key=lambda r: r.makespan_ps)
+    apart = _percent(high.makespan_ps / low.makespan_ps - 1 if low.makespan_ps else 0)
+    if format_time(low.makespan_ps) == format_time(high.makespan_ps):
+        steps = f"step {format_time(low.makespan_ps)} at every level"
+    else:
+        steps = f"step {format_time(low.makespan_ps)} ({low.network}) to {format_time(high.makespan_ps)} ({high.network})"
     lines = [
-        f"step {format_time(low.makespan_ps)} ({low.network}) to {format_time(high.makespan_ps)} ({high.network}) on {ranks:,} "
-        f"ranks: levels {_percent(high.makespan_ps / low.makespan_ps - 1 if low.makespan_ps else 0)} apart; "
-        f"{_fastest(found)}",
+        f"{steps} on {ranks:,} ranks: levels {apart} apart; {_fastest(found)}",
         f"network: {topology}",
         "",
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from distsim.analysis.summary import Summary
 from distsim.report.answer import answer
 from distsim.report.events import told_of_events
@@ -30,7 +32,9 @@ def _told(result: Result) -> list[str]:
     lines += [sentence for sentence in result.provenance.get("inferred", ())]
     figures = [f"{name} {_from_to(values)}" for name, values in result.profile_figures.items() if isinstance(values, list)]
     lines += [f"profile: {', '.join(figures)}"] if figures else []
-    return [*lines, f"network: {result.topology.spec}, level {result.provenance.get('network', '')}"]
+    routing = result.spec.get("routing", "static")
+    routes = "" if routing in (None, "static") else f", routing {routing}"
+    return [*lines, f"network: {result.topology.spec}, level {result.provenance.get('network', '')}{routes}"]
 
 
 def _from_to(values: list[int]) -> str:
@@ -47,13 +51,16 @@ def _communication(result: Result, summary: Summary, width: int) -> list[str]:
         rows.append(
             (
                 t.operation, t.group, sizes, f"{t.count:,}", format_size(t.bytes), format_time(t.time_ps),
-                format_time(t.exposed_ps), format_time(t.waiting_ps), _rate(t.busbw), t.algorithm,
+                format_time(t.exposed_ps), _rate(t.busbw), t.algorithm, format_time(t.waiting_ps),
             )
         )  # fmt: skip
-    head = ("operation", "group", "ranks", "count", "bytes", "time", "exposed", "waiting", "busbw", "algorithm")
+    head = ("operation", "group", "ranks", "count", "bytes", "time", "exposed", "busbw", "algorithm", "waiting")
     lines = table(head, rows, text=2, width=width)
     if len(summary.traffic) > _ROWS:
         lines.append(f"  and {len(summary.traffic) - _ROWS} more (--json lists all)")
+    if "algorithm" not in lines[0]:  # the table had no room for it
+        names = [f"{t.group} {t.operation}".strip() + f" {t.algorithm}" for t in summary.traffic[:_ROWS] if t.algorithm]
+        lines += wrap(f"algorithms: {'; '.join(names)}", width, initial_indent="  ", subsequent_indent="    ") if names else []
     return [*lines, "  (bytes: of all members; times: mean of those taking part; exposed: holds them up, overlaps count once)"]
 
 

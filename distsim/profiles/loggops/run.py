@@ -25,7 +25,7 @@ from distsim.units import PS_PER_NS, PS_PER_S
 #: why some options decide nothing here
 _IDLE = {
     "topo": "ranks are linked by nothing but their own NICs", "optimization": "no collective is hierarchical",
-    "endpoint_delay": "o and L say what an end costs", "events": "there are no links that could fail",
+    "endpoint_delay": "o and L say what an end costs", "events": "it knows no timed events",
     "routing": "there are no links to choose from",
 }  # fmt: skip
 #: besides, where the trace is a GOAL schedule
