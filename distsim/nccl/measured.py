@@ -16,6 +16,7 @@ import io
 import math
 import re
 import statistics
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def read_rows(path: str | Path) -> list[Measured]:
         text = (gzip.decompress(raw) if where.endswith(".gz") else raw).decode()
     except OSError as error:
         raise ConfigError(f"cannot read: {error.strerror or error}", where=where) from None
-    except (EOFError, UnicodeDecodeError) as error:
+    except (EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read: {error}", where=where) from None
     first = next((line for line in text.splitlines() if line.strip()), "")
     rows = _csv(text, where) if "," in first and not first.lstrip().startswith("#") else _text(text, where)

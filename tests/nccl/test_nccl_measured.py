@@ -6,6 +6,7 @@ import gzip
 
 import pytest
 
+from distsim.cli.main import main
 from distsim.errors import ConfigError
 from distsim.nccl.measured import operation_name, read_measured, read_rows
 
@@ -127,3 +128,13 @@ def test_a_missing_and_a_damaged_file(tmp_path):
     (tmp_path / "bad.csv.gz").write_bytes(b"not gzip")
     with pytest.raises(ConfigError, match="cannot read"):
         read_rows(tmp_path / "bad.csv.gz")
+
+
+def test_a_damaged_gzip_file_is_said_to_be_one(tmp_path, capsys):
+    """Every byte of the stream in turn: deflate's own errors are of another kind than those of the wrapper."""
+    whole = gzip.compress(b"size_bytes,time_us\n" + b"".join(b"%d,%d\n" % (n, 7 * n) for n in range(50)))
+    path = tmp_path / "measured.csv.gz"
+    for at in range(10, len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        assert main(["calibrate", "nccl", "--data", str(path)]) == 2
+    assert "measured.csv.gz" in capsys.readouterr().err
