@@ -1,0 +1,76 @@
+"""A stack: what is constant about a training software and its era: what it fuses, overlaps and launches, and how efficiently.
+
+These are the only constants that may be fitted to measured steps: few, one set per stack, each with its source or fit in the
+YAML file (``stacks/``) and in docs/accuracy.md. Nothing is fitted per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distsim.errors import ConfigError, UnknownNameError
+
+FOLDER = Path(__file__).parent / "stacks"
+
+
+class Stack(BaseModel):
+    """Constants of one software stack.
+
+    Efficiencies multiply the rate (below 1: slower than the provider's microbenchmark); times are seconds.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    about: str
+    gemm: Mapping[str, float] = Field(description="GEMM rate over the microbenchmark's, by GPU generation; '*' for the others")
+    attention: Literal["unfused", "flash", "flash2", "flash3"] = Field(description="unfused: scores written to memory")
+    attention_rate: float = Field(1.0, gt=0, description="attention rate over the provider's")
+    memory_rate: float = Field(1.0, gt=0, description="bandwidth of element-wise kernels over the provider's")
+    fusion: Literal["eager", "fused", "compiled"] = Field(description="passes over memory between the GEMMs")
+    launch: float = Field(description="CPU time per kernel issued without CUDA graphs, s")
+    layer_overhead: float = Field(0.0, description="CPU time per layer and pass beside its kernels (framework), s")
+    micro_batch_overhead: float = Field(0.0, description="per micro-batch and stage, s")
+    step_overhead: float = Field(0.0, description="per step: data loading, logging, synchronisation, s")
+    cuda_graphs: bool = False
+    interference: float = Field(1.0, ge=1.0, description="how much slower computation is while a collective runs beside it")
+    overlap_grad_reduce: bool = False
+    overlap_param_gather: bool = False
+    overlap_p2p: bool = False
+    tp_overlap: bool = False
+    ep_overlap: bool = False
+    wgrad_overlap: bool = Field(False, description="the backward all-reduce of tensor parallelism hides under weight gradients")
+    bucket_bytes: int = Field(40_000_000, gt=0, description="gradient bucket")
+    grad_dtype: Literal["fp32", "bf16"] = "fp32"
+    sources: Mapping[str, str] = Field(description="field -> where its figure comes from, or how it was fitted")
+
+
+@cache
+def stacks() -> dict[str, Stack]:
+    """All shipped stacks by name."""
+    found = {}
+    for file in sorted(FOLDER.glob("*.yaml")):
+        try:
+            one = Stack(**yaml.safe_load(file.read_text()))
+        except (ValidationError, yaml.YAMLError, TypeError) as error:
+            raise ConfigError(f"not a stack: {error}", where=str(file)) from None
+        found[one.name] = one
+    return found
+
+
+def stack(name: str) -> Stack:
+    """The stack of that name, or of a YAML file. Raises UnknownNameError with near names, ConfigError."""
+    if name.endswith((".yaml", ".yml")):
+        try:
+            return Stack(**yaml.safe_load(Path(name).read_text()))
+        except (ValidationError, yaml.YAMLError, TypeError, OSError) as error:
+            raise ConfigError(f"not a stack: {error}", where=name) from None
+    if name not in stacks():
+        raise UnknownNameError("stack", name, stacks())
+    return stacks()[name]
