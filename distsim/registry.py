@@ -23,6 +23,8 @@ PACKAGES = {
     "routing": "distsim.topology.policies",
     "network": "distsim.network",
     "cost": "distsim.cost",
+    "kernels": "distsim.cost.kernels",
+    "pipeline": "distsim.workload.training.schedules",
     "suite": "distsim.validation",
 }
 _components: dict[str, dict[str, Any]] = {role: {} for role in PACKAGES}
