@@ -65,6 +65,7 @@ def build(spec: str, hosts: int | None = None) -> Topology:
 
         return load_simai(spec.removeprefix(SIMAI), hosts)
     name, options = parse(spec)
+    hosts = _asked(options, name, hosts)
     try:
         return _of_preset(name, options, hosts) if name in PRESETS else from_options(name, options, hosts)
     except UnknownNameError as error:
@@ -73,6 +74,18 @@ def build(spec: str, hosts: int | None = None) -> Topology:
         if not options and f"{name}.yaml" in shipped():
             return load(f"{name}.yaml", hosts)
         raise UnknownNameError("topology", name, [*names("topology"), *PRESETS], where=error.where) from None
+
+
+def _asked(options: dict[str, Any], name: str, hosts: int | None) -> int | None:
+    """Hosts to make room for: those that ``gpus=N`` asks for, which every builder and preset takes."""
+    said = options.pop("gpus", None)
+    if said is None:
+        return hosts
+    if not str(said).isdigit() or not int(said):
+        raise TopologyError(f"gpus is {said!r}", where=name, expected="a whole number, at least 1")
+    if hosts is not None and hosts > int(said):
+        raise TopologyError(f"{said} GPUs for {hosts} ranks", where=name, fix="Make it larger, or leave gpus out.")
+    return int(said)
 
 
 def _of_preset(name: str, options: Mapping[str, Any], hosts: int | None) -> Topology:

@@ -26,7 +26,7 @@ class Operation(NamedTuple):
     stream: ``compute`` or the communicator's.
     after: earlier operations that must end before this one starts, beside those before it on its stream.
     part: forward, recompute, dgrad, wgrad: for schedules that split the backward pass, and for breakdowns.
-    repeat: so many alike in a row.
+    launches: kernels that the software issues for it (eager code: several).
     """
 
     name: str
@@ -38,4 +38,4 @@ class Operation(NamedTuple):
     stream: str = COMPUTE
     after: tuple[int, ...] = ()
     part: str = "forward"
-    repeat: int = 1
+    launches: int = 1

@@ -45,6 +45,7 @@ class Stack(BaseModel):
     overlap_p2p: bool = False
     tp_overlap: bool = False
     ep_overlap: bool = False
+    scatter_gather: bool = Field(False, description="pipeline messages split over tp and gathered again (SC21)")
     wgrad_overlap: bool = Field(False, description="the backward all-reduce of tensor parallelism hides under weight gradients")
     bucket_bytes: int = Field(40_000_000, gt=0, description="gradient bucket")
     grad_dtype: Literal["fp32", "bf16"] = "fp32"

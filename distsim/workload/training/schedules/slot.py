@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 F, B, W = "F", "B", "W"
+#: a whole backward pass where the schedule splits others (DualPipe): inputs leave and activations go when all of it is done
+BW = "BW"
 
 
 class Slot(NamedTuple):
-    """phase: F forward, B backward (where the schedule splits it: of the inputs only), W weight gradients of a split backward.
-    micro_batch: from 0. chunk: virtual stage in model order, 0 .. chunks - 1."""
+    """phase: F forward, B backward (where the schedule splits it: of the inputs only), W weight gradients of a split backward,
+    BW a backward that stays whole in a schedule that splits others. micro_batch: from 0. chunk: virtual stage in model order,
+    0 .. chunks - 1."""
 
     phase: str
     micro_batch: int

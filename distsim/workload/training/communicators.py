@@ -1,0 +1,111 @@
+"""Communicators of a plan: which ranks they join, and how long their collectives take on idle links.
+
+Rank order (fastest first): tp, cp, dp, pp. The data-parallel communicator joins dp and cp: they hold the same weights. The
+expert-parallel ranks are neighbours within tp * cp * dp of a stage (with etp inside), as in Megatron-Core.
+"""
+
+from __future__ import annotations
+
+from distsim.errors import CollectiveError, TopologyError
+from distsim.nccl.model import plan as nccl_plan
+from distsim.nccl.system import System, system_of_topology
+from distsim.topology.graph import Topology
+from distsim.workload.training.plan import Plan
+
+#: communicator -> what it is for
+NAMES = {
+    "tp": "tensor parallel", "cp": "context parallel", "dp": "data parallel", "ep": "expert parallel",
+    "etp": "tensor parallel inside experts", "edp": "data parallel of experts", "pp": "pipeline", "embedding": "tied embedding",
+    "world": "all ranks",
+}  # fmt: skip
+
+
+def members(plan: Plan, name: str, rank: int) -> tuple[int, ...]:
+    """Ordered ranks of the communicator ``name`` that ``rank`` is in."""
+    inner = plan.tp * plan.cp * plan.dp
+    stage, place = divmod(rank, inner)
+    first = stage * inner
+    t = place % plan.tp
+    d = place // (plan.tp * plan.cp)
+    if name == "tp":
+        return tuple(range(rank - t, rank - t + plan.tp))
+    if name == "cp":
+        return tuple(first + t + plan.tp * (i + plan.cp * d) for i in range(plan.cp))
+    if name == "dp":
+        return tuple(range(first + t, first + inner, plan.tp))
+    if name == "etp":
+        base = rank - place % plan.etp
+        return tuple(range(base, base + plan.etp))
+    if name == "ep":
+        block = plan.ep * plan.etp
+        base = first + place // block * block + place % plan.etp
+        return tuple(range(base, base + block, plan.etp))
+    if name == "edp":
+        block = plan.ep * plan.etp
+        return tuple(range(first + place % block, first + inner, block))
+    if name == "pp":
+        return tuple(range(place, plan.world, inner))
+    if name == "embedding":
+        return (place, place + (plan.pp - 1) * inner) if plan.pp > 1 else (place,)
+    return tuple(range(plan.world))
+
+
+class Collectives:
+    """Durations of a plan's collectives and messages on idle links, ps: NCCL's own closed form where the topology says which
+    GPUs its hosts are, else a ring (alpha-beta)."""
+
+    def __init__(self, topology: Topology, plan: Plan) -> None:
+        self._topology = topology
+        self._plan = plan
+        self._systems: dict[tuple[int, ...], System | None] = {}
+        self._known: dict[tuple[object, ...], int] = {}
+
+    def time(self, operation: str, size: int, name: str, rank: int = 0) -> int:
+        """ps of a collective of ``size`` bytes (per-rank input) in the communicator of ``rank``."""
+        key = (operation, size, name, rank)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._time(operation, size, members(self._plan, name, rank))
+        return found
+
+    def message(self, size: int, src: int, dst: int) -> int:
+        """ps of a message between two ranks."""
+        key = ("send", size, src, dst)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._path(size, src, dst)
+        return found
+
+    def _time(self, operation: str, size: int, ranks: tuple[int, ...]) -> int:
+        n = len(ranks)
+        if n == 1 or size <= 0:
+            return 0
+        if operation == "send":  # a step round the ring
+            return max(self._path(size, ranks[i], ranks[(i + 1) % n]) for i in range(n))
+        system = self._system(ranks)
+        if system is not None:
+            whole = size * n if operation == "all_gather" else size
+            try:
+                return nccl_plan(operation, whole, system).time_ps
+            except CollectiveError:
+                pass
+        each = size if operation in ("all_gather", "send") else -(-size // n)
+        turns = {"all_reduce": 2 * (n - 1)}.get(operation, n - 1)
+        return turns * max(self._path(each, ranks[i], ranks[(i + 1) % n]) for i in range(n))
+
+    def _system(self, ranks: tuple[int, ...]) -> System | None:
+        if ranks not in self._systems:
+            try:
+                self._systems[ranks] = system_of_topology(self._topology, list(ranks))
+            except TopologyError:
+                self._systems[ranks] = None
+        return self._systems[ranks]
+
+    def _path(self, size: int, src: int, dst: int) -> int:
+        import numpy as np
+
+        _, links = self._topology.paths(np.array([src], np.int32), np.array([dst], np.int32))
+        if not len(links):
+            return 0
+        slowest = float(self._topology.link_bandwidth[links].min())
+        return int(self._topology.link_latency[links].sum()) + round(size / slowest * 1e12)

@@ -1,0 +1,376 @@
+"""A plan becomes an execution graph: one program per pipeline stage, run by all ranks of the stage.
+
+Streams are those of the frameworks: ``compute``; ``dp`` and ``edp`` for gradients and weights of dense and expert layers;
+sends one stream per peer. A step is in its steady state: weights that the optimizer of the step before updated are gathered
+at its beginning where that overlaps, at its end where it does not.
+
+At ``grain="block"`` a block (or a unit of it, where gradients or weights come and go) is one timed node, its inner
+communications included; at ``grain="kernel"`` every operation is a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from distsim import registry
+from distsim.errors import ConfigError
+from distsim.trace.build import COLUMNS, NODE_COLUMNS
+from distsim.trace.graph import CollectiveType, Group, NodeType, PeerKind, Program, TaskGraph
+from distsim.workload.training.blocks import merged
+from distsim.workload.training.communicators import members
+from distsim.workload.training.costs import Costs, Unit
+from distsim.workload.training.operations import COMPUTE, Operation
+from distsim.workload.training.schedules.slot import F, Slot, W
+
+GRAINS = ("block", "kernel")
+
+
+def build(costs: Costs, grain: str = "block") -> TaskGraph:
+    """The execution graph of one step. Raises ConfigError for a plan that does not fit the model."""
+    plan = costs.plan
+    plan.check(costs.model)
+    if grain not in GRAINS:
+        raise ConfigError(f"no grain {grain!r}", expected=" or ".join(GRAINS))
+    names, streams, groups = _Names(), _Names(), _Groups(costs)
+    programs = tuple(_Stage(costs, stage, grain, names, streams, groups).program() for stage in range(plan.pp))
+    inner = plan.world // plan.pp
+    return TaskGraph(
+        programs=programs, rank_program=np.repeat(np.arange(plan.pp, dtype=np.int32), inner), groups=tuple(groups.made),
+        names=tuple(names.all), streams=tuple(streams.all), source=f"{costs.model.name} {describe(plan)}",
+    )  # fmt: skip
+
+
+def describe(plan: Any) -> str:
+    """``tp8 pp16 dp128``: what differs from one."""
+    said = [f"{name}{getattr(plan, name)}" for name in ("tp", "cp", "pp", "dp", "ep", "vpp") if getattr(plan, name) > 1]
+    return " ".join(said) or "one GPU"
+
+
+class _Names:
+    """Strings numbered in the order of their first use."""
+
+    def __init__(self) -> None:
+        self.all: list[str] = []
+        self._number: dict[str, int] = {}
+
+    def __getitem__(self, name: str) -> int:
+        number = self._number.get(name)
+        if number is None:
+            number = self._number[name] = len(self.all)
+            self.all.append(name)
+        return number
+
+
+class _Groups:
+    """Communicators of the plan as groups of the graph, made when first used."""
+
+    def __init__(self, costs: Costs) -> None:
+        self._plan = costs.plan
+        self.made: list[Group] = []
+        self._number: dict[str, int] = {}
+
+    def __getitem__(self, name: str) -> int:
+        number = self._number.get(name)
+        if number is None:
+            plan = self._plan
+            of: dict[int, tuple[int, ...]] = {}
+            ranks: Sequence[int] = range(plan.world)
+            if name == "embedding":
+                inner = plan.world // plan.pp
+                ranks = (*range(inner), *range(plan.world - inner, plan.world))
+            for rank in ranks:
+                if rank not in of:
+                    ring = members(plan, name, rank)
+                    of.update((member, ring) for member in ring)
+            number = self._number[name] = len(self.made)
+            self.made.append(Group(name, of))
+        return number
+
+
+class _Stage:
+    """Writes the program of one stage."""
+
+    def __init__(self, costs: Costs, stage: int, grain: str, names: _Names, streams: _Names, groups: _Groups) -> None:
+        self.costs, self.plan, self.stack = costs, costs.plan, costs.stack
+        self.stage, self.grain = stage, grain
+        self._names, self._streams, self._groups = names, streams, groups
+        self._columns: dict[str, list[Any]] = {
+            k: [] for k in ("type", "name", "duration_ps", "collective", "bytes", "group", "peer", "tag", "stream", "cpu")
+        }
+        self._dep_ptr, self._dep = [0], list[int]()
+        self._last = -1  #: last node on the compute stream
+        self._held: list[int] = []  #: what the next compute node waits for
+        self._schedule = registry.lookup("pipeline", self.plan.pipeline)()
+        self._inner = self.plan.world // self.plan.pp
+        self._gathered: dict[tuple[int, int], list[int]] = {}  #: (chunk, unit) -> gatherings of its weights
+        self._done: list[int] = []  #: ZeRO-3: ends of the units so far
+        self._reduced: list[int] = []  #: reductions of gradients that the optimizer waits for
+        plan, stack = self.plan, self.stack
+        self._shares = plan.dp * plan.cp
+        self._overlap_reduce = _either(plan.overlap_grad_reduce, stack.overlap_grad_reduce)
+        self._overlap_gather = _either(plan.overlap_param_gather, stack.overlap_param_gather)
+        self._overlap_p2p = _either(plan.overlap_p2p, stack.overlap_p2p)
+
+    def program(self) -> Program:
+        """Slots in order, then the end of the step."""
+        plan = self.plan
+        order = self._schedule.order(self.stage, plan.pp, plan.vpp, plan.micro_batches)
+        backwards: dict[int, int] = {}
+        for slot in order:
+            if slot.phase != F:
+                backwards[slot.chunk] = backwards.get(slot.chunk, 0) + 1
+        if self._overlap_gather and plan.zero in (1, 2):
+            self._gather_weights(sorted({slot.chunk for slot in order}))
+        seen: set[int] = set()
+        for slot in order:
+            first = slot.phase == F and slot.chunk not in seen
+            if slot.phase == F:
+                seen.add(slot.chunk)
+            else:
+                backwards[slot.chunk] -= 1
+            self._slot(slot, first=first, last=slot.phase != F and backwards[slot.chunk] == 0)
+        self._finish(sorted({slot.chunk for slot in order}))
+        return self._made()
+
+    # --- slots -------------------------------------------------------------------------------------------------------------
+
+    def _slot(self, slot: Slot, *, first: bool, last: bool) -> None:
+        plan, costs = self.plan, self.costs
+        path = self._schedule.path(slot.micro_batch, plan.pp, plan.vpp, plan.micro_batches)
+        forward = slot.phase == F
+        before = slot.chunk + (-1 if forward else 1)
+        after = slot.chunk + (1 if forward else -1)
+        size = costs.message_bytes
+        if slot.phase != W and 0 <= before < len(path) and path[before] != self.stage:
+            self._held.append(self._receive(path[before], size, self._tag(slot.micro_batch, slot.chunk, forward)))
+        units = costs.units[slot.chunk]
+        if plan.zero == 3:
+            self._sharded(slot, units)
+        elif not forward and self._shares > 1 and self._overlap_reduce and (last or plan.zero == 2):
+            self._reducing(slot, units)
+        elif forward and first and self._gathered:
+            self._gathering(slot, units)
+        else:
+            self._whole(slot)
+        if slot.phase != W and 0 <= after < len(path) and path[after] != self.stage:
+            sent = self._send(path[after], size, self._tag(slot.micro_batch, after, forward))
+            if not self._overlap_p2p:
+                self._held.append(sent)
+
+    def _tag(self, micro_batch: int, chunk: int, forward: bool) -> int:
+        return (micro_batch * self.plan.chunks * 2 + chunk) * 2 + forward
+
+    def _whole(self, slot: Slot) -> None:
+        """A block that nobody looks into."""
+        units = self.costs.units[slot.chunk]
+        if self.grain == "kernel":
+            for unit in units if slot.phase == F else units[::-1]:
+                self._operations(unit.forward if slot.phase == F else unit.backward, slot.phase)
+            return
+        direction = "forward" if slot.phase == F else "backward"
+        block = self.costs.block(slot.chunk, direction)
+        self._compute(f"{direction} {slot.chunk}" + (" weights" if slot.phase == W else ""), self._part(slot, block.span,
+                      block.weight))  # fmt: skip
+
+    def _part(self, slot: Slot, span: int, weight: int) -> int:
+        """ps of a slot: split backward passes leave the gradients of weights to their W slots."""
+        if slot.phase == F or not self._schedule.splits_backward:
+            return span
+        return weight if slot.phase == W else span - weight
+
+    def _unit(self, slot: Slot, units: Sequence[Unit], which: Sequence[int]) -> None:
+        """Some units of a block, in the order of the pass."""
+        direction = "forward" if slot.phase == F else "backward"
+        if self.grain == "kernel":
+            for i in which:
+                self._operations(getattr(units[i], direction), slot.phase)
+            return
+        block = merged([self.costs.time(getattr(units[i], direction)) for i in which])
+        name = f"{direction} {slot.chunk}" + (" weights" if slot.phase == W else "")
+        self._compute(name, self._part(slot, block.span, block.weight))
+
+    def _operations(self, operations: Sequence[Operation], phase: str) -> None:
+        """One node per operation; the next unit waits for all of them."""
+        split = self._schedule.splits_backward and phase != F
+        made: list[int] = []
+        trailing: list[int] = []
+        for operation in operations:
+            if split and (operation.part == "wgrad") != (phase == W):
+                made.append(self._last)
+                continue
+            deps = [made[i] for i in operation.after if made[i] >= 0]
+            if operation.kernel is not None:
+                self._held.extend(deps)
+                made.append(self._compute(operation.name, self.costs.kernel_ps(operation)))
+                continue
+            deps = [*deps, *([self._last] if self._last >= 0 and not deps else []), *self._held]
+            kind = CollectiveType[operation.operation.upper()]
+            made.append(self._collective(operation.name, kind, operation.bytes, operation.group, deps))
+            trailing.append(made[-1])
+        self._held.extend(trailing)
+
+    # --- gradients and weights ---------------------------------------------------------------------------------------------
+
+    def _buckets(self, units: Sequence[Unit], order: Sequence[int]) -> list[list[int]]:
+        """Units of a pass grouped so that each group's gradients fill a bucket."""
+        limit = (self.plan.bucket_bytes or self.stack.bucket_bytes) / self.costs.grad_bytes
+        made: list[list[int]] = []
+        held, size = list[int](), 0
+        for i in order:
+            held.append(i)
+            size += units[i].dense + units[i].expert
+            if size >= limit:
+                made.append(held)
+                held, size = [], 0
+        if held:
+            made.append(held)
+        return made
+
+    def _reducing(self, slot: Slot, units: Sequence[Unit]) -> None:
+        """A backward pass whose gradients are reduced bucket by bucket beside it."""
+        for which in self._buckets(units, range(len(units) - 1, -1, -1)):
+            self._unit(slot, units, which)
+            if slot.phase == W or not self._schedule.splits_backward:
+                self._reduce(sum(units[i].dense for i in which), sum(units[i].expert for i in which), [self._last])
+
+    def _reduce(self, dense: int, expert: int, after: list[int]) -> None:
+        """Gradients of so many weights become their mean over the ranks that share them, or this rank's part of it."""
+        whole = self.plan.zero == 0
+        kind = CollectiveType.ALL_REDUCE if whole else CollectiveType.REDUCE_SCATTER
+        for count, group, ranks in ((dense, "dp", self._shares), (expert, "edp", self.plan.expert_dp)):
+            if count and ranks > 1:
+                name = f"reduce gradients {group}"
+                self._reduced.append(self._collective(name, kind, count * self.costs.grad_bytes, group, after))
+
+    def _gather(self, dense: int, expert: int, after: list[int], stream: str = "") -> list[int]:
+        """Weights gathered from the ranks that each updated (or hold) a part."""
+        made = []
+        for count, group, ranks in ((dense, "dp", self._shares), (expert, "edp", self.plan.expert_dp)):
+            if count and ranks > 1:
+                size = -(-count * 2 // ranks)
+                made.append(self._collective(f"gather weights {group}", CollectiveType.ALL_GATHER, size, group, after, stream))
+        return made
+
+    def _gather_weights(self, chunks: Sequence[int]) -> None:
+        """At the start of a step: weights in the order in which the forward pass needs them."""
+        for chunk in chunks:
+            units = self.costs.units[chunk]
+            for which in self._buckets(units, range(len(units))):
+                made = self._gather(sum(units[i].dense for i in which), sum(units[i].expert for i in which), [])
+                self._gathered[chunk, which[0]] = made
+
+    def _gathering(self, slot: Slot, units: Sequence[Unit]) -> None:
+        """The first forward pass of a step: bucket by bucket as the weights come."""
+        for which in self._buckets(units, range(len(units))):
+            self._held.extend(self._gathered.pop((slot.chunk, which[0]), []))
+            self._unit(slot, units, which)
+
+    def _sharded(self, slot: Slot, units: Sequence[Unit]) -> None:
+        """ZeRO-3: every unit's weights are gathered before it, and dropped; gradients are scattered after it."""
+        forward = slot.phase == F
+        order = range(len(units)) if forward else range(len(units) - 1, -1, -1)
+        for i in order:
+            unit = units[i]
+            if forward or self.plan.reshard:
+                # as many units ahead as the plan says: this gathering begins when the unit before those is done
+                ahead = self.plan.prefetch
+                after = [self._done[-1 - ahead]] if len(self._done) > ahead else []
+                self._held.extend(self._gather(unit.dense, unit.expert, after, "gather weights"))
+            self._unit(slot, units, [i])
+            self._done.append(self._last)
+            if not forward and not (self._schedule.splits_backward and slot.phase != W):
+                self._reduce(unit.dense, unit.expert, [self._last])
+
+    # --- the end of the step -----------------------------------------------------------------------------------------------
+
+    def _finish(self, chunks: Sequence[int]) -> None:
+        """Gradients that are still to be reduced, the tied embedding, clipping, the optimizer, weights gathered."""
+        plan, costs = self.plan, self.costs
+        held = [costs.weights[chunk] for chunk in chunks]
+        dense, expert = sum(w.dense for w in held), sum(w.expert for w in held)
+        if self._shares > 1 and plan.zero < 3 and not (self._overlap_reduce):
+            limit = (plan.bucket_bytes or self.stack.bucket_bytes) // costs.grad_bytes
+            for start in range(0, max(dense, 1), limit):
+                self._reduce(min(limit, dense - start), 0, [self._last])
+            for start in range(0, expert, limit):
+                self._reduce(0, min(limit, expert - start), [self._last])
+        self._held.extend(self._reduced)
+        last = plan.chunks - 1
+        if plan.pp > 1 and costs.model.tied and (0 in chunks or last in chunks):
+            size = -(-costs.model.vocab // plan.tp) * costs.model.hidden * costs.grad_bytes
+            after = [*self._held, self._last]
+            kind = CollectiveType.ALL_REDUCE
+            self._held.append(self._collective("reduce tied embedding", kind, size, "embedding", after))
+        share = self._share(dense, expert)
+        if plan.clip:
+            self._compute("norm of gradients", costs.clip_ps(share))
+            if plan.world > 1:
+                kind = CollectiveType.ALL_REDUCE
+                self._held.append(self._collective("reduce norm", kind, 4, "world", [self._last]))
+        self._compute("optimizer", costs.optimizer_ps(share))
+        if plan.zero in (1, 2) and self._shares > 1 and not self._overlap_gather:
+            self._held.extend(self._gather(dense, expert, [self._last]))
+        overhead = round(self.stack.step_overhead * 1e12)
+        if overhead or self._held:
+            self._compute("between steps", overhead)
+
+    def _share(self, dense: int, expert: int) -> int:
+        """Weights that this rank's optimizer updates."""
+        if self.plan.zero == 0:
+            return dense + expert
+        ranks = self.plan.shard_group or self._shares
+        return -(-dense // ranks) + -(-expert // self.plan.expert_dp)
+
+    # --- nodes -------------------------------------------------------------------------------------------------------------
+
+    def _compute(self, name: str, duration: int) -> int:
+        deps = {*self._held, *([self._last] if self._last >= 0 else [])}
+        self._held.clear()
+        self._last = self._add(NodeType.COMP, name, deps, duration_ps=duration, stream=self._streams[COMPUTE])
+        return self._last
+
+    def _collective(
+        self, name: str, kind: CollectiveType, size: int, group: str, after: Sequence[int], stream: str = ""
+    ) -> int:
+        return self._add(
+            NodeType.COMM_COLL, name, {i for i in after if i >= 0}, collective=int(kind), bytes=size,
+            group=self._groups[group], stream=self._streams[stream or group],
+        )  # fmt: skip
+
+    def _send(self, stage: int, size: int, tag: int) -> int:
+        return self._add(NodeType.COMM_SEND, "send", {self._last}, bytes=size, peer=self._offset(stage), tag=tag)
+
+    def _receive(self, stage: int, size: int, tag: int) -> int:
+        return self._add(NodeType.COMM_RECV, "receive", set(), bytes=size, peer=self._offset(stage), tag=tag)
+
+    def _offset(self, stage: int) -> int:
+        return (stage - self.stage) * self._inner
+
+    def _add(self, kind: NodeType, name: str, deps: set[int], **values: int) -> int:
+        columns = self._columns
+        row = len(columns["type"])
+        columns["type"].append(int(kind))
+        columns["name"].append(self._names[name])
+        for key in ("duration_ps", "collective", "bytes", "group", "peer", "tag", "stream"):
+            columns[key].append(values.get(key, -1))
+        self._dep.extend(sorted(deps))
+        self._dep_ptr.append(len(self._dep))
+        return row
+
+    def _made(self) -> Program:
+        n = len(self._columns["type"])
+        arrays: dict[str, Any] = {}
+        for column in NODE_COLUMNS:
+            dtype, missing = COLUMNS[column]
+            given = self._columns.get(column)
+            arrays[column] = np.array(given, dtype) if given else np.full(n, missing, dtype)
+        arrays["id"] = np.arange(n, dtype=np.int64)
+        arrays["peer_kind"] = np.full(n, int(PeerKind.OFFSET), np.int8)
+        return Program(dep_ptr=np.array(self._dep_ptr, np.int64), dep=np.array(self._dep, np.int32), **arrays)
+
+
+def _either(given: bool | None, usual: bool) -> bool:
+    return usual if given is None else given
