@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +31,7 @@ from distsim.network.spec import build_network
 from distsim.profiles.loggops.params import is_loggops
 from distsim.provenance import provenance
 from distsim.record import Recorder
-from distsim.result import LinkTable, Result
+from distsim.result import LinkTable, Result, SpanTable
 from distsim.topology.graph import Topology
 from distsim.topology.routed import routed
 from distsim.topology.spec import build, fixed_hosts
@@ -262,3 +265,76 @@ def _once(
         refuse(check_ranks(graph), True)  # where ranks disagree, this names file, ranks and nodes
         raise type(error)(error.what, where=graph.source, expected=error.expected, near=error.near, fix=error.fix) from None
     return result()
+
+
+def replay_folded(
+    graph: TaskGraph, topology: Topology, *, network: Literal["fluid", "analytic"] = "fluid", fold: bool = True,
+    nccl: bool = True, interfering: Collection[str] = (), slowdown: Fraction | float = 1, cost: CostProvider | None = None,
+    hosts: Sequence[int] | None = None, spec: Mapping[str, Any] | None = None, progress: Progress | None = None,
+) -> Result:  # fmt: skip
+    """Run a trace with one representative per class of symmetric ranks, every communication as one coflow (docs/folding.md).
+
+    Args:
+        network: fluid: coflows share links; analytic: each takes its time alone.
+        fold: False: simulate every rank. The result is the same, to the picosecond.
+        nccl: communication takes what NCCL's model says on idle links, where the topology says which GPUs its hosts are.
+        interfering: names of communicators ("" is all ranks) beside whose collectives computation on a device takes
+            ``slowdown`` (at least 1) times as long; names that the trace has none of have no effect.
+        cost: durations of compute nodes (default: as recorded in the trace).
+        hosts: host of each rank (default: in order).
+        spec: what made the graph, for the Result's provenance.
+
+    The Result's ``finish`` and ``links`` are of all ranks and links; its spans are of representatives, with multiplicity.
+
+    Raises: ConfigError, TopologyError, TraceError, CollectiveError, DeadlockError.
+    """
+    from distsim.engine.folded import FoldedCommunication
+    from distsim.network.coflow import Coflows
+    from distsim.workload.folded import Folded, FoldedReplay
+
+    if network not in ("fluid", "analytic"):
+        raise UnknownNameError("network", network, ("fluid", "analytic"), where="folded replay")
+    if not 1 <= slowdown < math.inf:
+        raise ConfigError(f"computation beside communication takes {slowdown} times as long", expected="at least 1")
+    factors = dict.fromkeys(interfering, Fraction(str(slowdown)))
+    placed = np.arange(graph.ranks) if hosts is None else np.asarray(hosts, dtype=np.int64)
+    if len(placed) != graph.ranks or graph.ranks > topology.hosts:
+        raise TopologyError(f"{topology.spec} has {topology.hosts} hosts for {graph.ranks} ranks", fix="Make it larger.")
+    say = progress or (lambda fraction, what: None)
+    say(None, "folding")
+    folded = Folded(graph, topology, placed, contention=network == "fluid", nccl=nccl, folding=fold)
+    clock, recorder = Clock(), Recorder()
+    coflows = Coflows(folded.links)
+    communication = FoldedCommunication(clock, coflows, recorder, folded.moved)
+    executor = Executor(clock, communication, recorder)
+    communication.on_paced(executor.beside)
+    workload = FoldedReplay(folded, cost or registry.lookup("cost", "recorded")(), factors)
+    say(None, "preparing")
+    workload.start(executor)
+    total = executor.unfinished
+    clock.run(watch=lambda now: say(1 - executor.unfinished / total if total else 1.0, "simulating"))
+    executor.check_finished()
+    recorded = recorder.spans(workload.durations)
+    classes = folded.fold
+    finish = np.zeros(graph.ranks, dtype=np.int64)
+    filled = np.diff(workload.rank_start) > 0
+    if filled.any():
+        finish[filled] = np.maximum.reduceat(recorded.end, workload.rank_start[:-1][filled])
+    representative = classes.representative[classes.rank_class]
+
+    def spans() -> SpanTable:
+        table = span_table(graph, workload, recorded, executor)
+        return dataclasses.replace(table, multiplicity=classes.multiplicity[classes.rank_class[table.rank]])
+
+    return Result(
+        makespan=int(finish.max(initial=0)), finish=finish[representative], ranks=graph.ranks, topology=topology,
+        links=LinkTable(*folded.usage()), collectives=tuple(recorder.collectives),
+        spec={"trace": graph.source, "topo": topology.spec, "network": f"coflow {network}", **(spec or {})},
+        provenance=provenance((graph.source,), topology, f"coflow {network}"),
+        counts={
+            "nodes": graph.nodes, "simulated": total, "classes": len(classes), "events": clock.events,
+            "network_events": coflows.solved, "collectives": len(recorder.collectives),
+        },
+        warnings=(*graph.defects, *folded.images.notes), representative=representative, folded=classes.reasons,
+        make_spans=spans,
+    )  # fmt: skip

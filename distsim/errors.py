@@ -5,7 +5,8 @@
     DistsimError
     ├── ConfigError            an option, file or spec that cannot be used        (exit code 2)
     │   ├── UnknownNameError   no such topology, algorithm, level ...             (2)
-    │   └── TopologyError      a topology that is malformed, too small or cut     (2)
+    │   ├── TopologyError      a topology that is malformed, too small or cut     (2)
+    │   └── OutOfMemoryError   a training plan that does not fit its GPUs         (2)
     ├── TraceError             a trace that is unreadable or contradicts itself   (1)
     ├── CollectiveError        a collective that no schedule can serve            (1)
     ├── DeadlockError          the clock ran dry while tasks still waited         (1)
@@ -69,6 +70,14 @@ class UnknownNameError(ConfigError):
 
 class TopologyError(ConfigError):
     """A topology that is malformed, too small for its job, or leaves hosts unreachable."""
+
+
+class OutOfMemoryError(ConfigError):
+    """A plan that needs more memory than the GPU has. stage: the fullest one; term: its largest; over: bytes too many."""
+
+    def __init__(self, what: str, *, where: str = "", stage: int, term: str, over: int, fix: str = "") -> None:
+        self.stage, self.term, self.over = stage, term, over
+        super().__init__(what, where=where, fix=fix)
 
 
 class TraceError(DistsimError):

@@ -26,6 +26,7 @@ PACKAGES = {
     "kernels": "distsim.cost.kernels",
     "pipeline": "distsim.workload.training.schedules",
     "suite": "distsim.validation",
+    "study": "distsim.sweep.kinds",
 }
 _components: dict[str, dict[str, Any]] = {role: {} for role in PACKAGES}
 _imported: set[str] = set()

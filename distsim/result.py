@@ -46,6 +46,7 @@ class SpanTable:
     streams: tuple[str, ...]
     groups: tuple[str, ...]
     names: tuple[str, ...]
+    multiplicity: NDArray[np.int64] | None = None  #: ranks that each row stands for, where ranks were folded; None: one
 
     def __len__(self) -> int:
         return len(self.rank)
@@ -80,6 +81,9 @@ class Result:
     warnings: tuple[str, ...] = ()  #: everything that was ignored, repaired or guessed
     profile_figures: Mapping[str, Any] = field(default_factory=dict)  #: what a profile reports besides, by its tool's names
     events: Mapping[str, Any] = field(default_factory=dict)  #: what timed events did and cost (docs/events.md)
+    #: where ranks were folded: rank whose spans stand for each rank's (docs/folding.md)
+    representative: NDArray[np.int64] | None = None
+    folded: tuple[str, ...] = ()  #: how ranks were folded, and why no further
     make_spans: Callable[[], SpanTable] = field(default=lambda: _empty(), repr=False)  #: builds the span table on demand
 
     def __repr__(self) -> str:

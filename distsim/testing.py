@@ -21,8 +21,9 @@ from distsim.collectives.check import check
 from distsim.collectives.schedule import OPERATIONS, Collective, Schedule, schedule
 from distsim.errors import CollectiveError
 from distsim.network.check import check_network_model
+from distsim.workload.training.schedules.check import check_pipeline_schedule
 
-__all__ = ["check_collective_algorithm", "check_network_model"]
+__all__ = ["check_collective_algorithm", "check_network_model", "check_pipeline_schedule"]
 
 
 def check_collective_algorithm(

@@ -50,3 +50,9 @@ def network_reference() -> Path:
 def nccl_reference() -> Path:
     """Measured collectives."""
     return reference_folder("nccl")
+
+
+@pytest.fixture
+def compute_reference() -> Path:
+    """Measured kernels."""
+    return reference_folder("compute")

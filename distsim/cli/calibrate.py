@@ -10,6 +10,14 @@ columns size_bytes, latency_us, collective, gpus and perhaps nodes, gpu, system,
 
 Prints the error on points left out of the fit (cross-validation), by size, beside that of the shipped defaults, and writes
 the calibration as a versioned JSON file for --calibration of distsim run and distsim collective.
+
+  distsim calibrate compute --data gemm.csv --gpu h100 -o h100_gemm.json
+  distsim calibrate compute --data gemm.parquet --system b200_sxm -o b200_gemm.json
+  distsim calibrate compute --data gemm.csv --gpu mine.yaml --residual -o mine.json
+
+Reads measured GEMMs, CSV or Parquet: columns m, n, k, latency_us, perhaps dtype (bf16) and system; at least 40 shapes of each
+GPU and data type. y = x W, x (m, k), W (k, n). Fits the tile/wave model, starting from what ships for the GPU or its family, and
+prints the error on weight shapes (n, k) left out of the fit. --residual also learns what the model leaves (1,000 rows or more).
 """
 
 from __future__ import annotations
@@ -21,20 +29,22 @@ from typing import Any
 from distsim.errors import ConfigError, UnknownNameError
 
 #: what can be calibrated
-SUBJECTS = ("nccl",)
+SUBJECTS = ("nccl", "compute")
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     add = parser.add_argument
     add("subject", metavar="SUBJECT", help=f"what to fit: {', '.join(SUBJECTS)}")
-    add("--data", action="append", required=True, metavar="FILE", help="output of nccl-tests, or CSV; may be repeated")
+    add("--data", action="append", required=True, metavar="FILE", help="measurements (see above); may be repeated")
     add("-o", "--output", metavar="FILE", help="calibration to write (default: only print the error)")
-    add("--gpu", default="", help="GPU, where the data do not say (h100, a100 ...)")
+    add("--gpu", default="", help="GPU, where the data do not say (h100, a100 ...; compute: or a YAML file)")
     add("--gpus", type=int, help="ranks, where the data do not say")
     add("--nodes", type=int, help="nodes, where the data do not say or are wrong")
     add("--operation", default="", help="collective, where the data do not say (all_reduce ...)")
-    add("--system", default="", metavar="NAME", help="only rows of this system (column system of CSV)")
+    add("--system", default="", metavar="NAME", help="only rows of this system (column system)")
+    add("--dtype", default="", help="compute: data type, where the data do not say (default: bf16)")
+    add("--residual", action="store_true", help="compute: also learn what the tile/wave model leaves unexplained")
     add("--nics", type=int, help="NICs of one node (default: usual for the GPU)")
     add("--nic-rate", metavar="RATE", help="bandwidth of one NIC, such as 400Gbps (default: usual for the GPU)")
     add("--fabric", default="ib", help="ib (default), roce, efa")
@@ -46,12 +56,49 @@ def run(args: argparse.Namespace) -> int:
     """Fit, print, write."""
     if args.subject not in SUBJECTS:
         raise UnknownNameError("subject", args.subject, SUBJECTS, where="calibrate")
+    if args.subject == "compute":
+        return _compute(args)
+    if args.dtype or args.residual:
+        raise ConfigError("--dtype and --residual are of calibrate compute", where="calibrate nccl")
     from distsim.nccl.calibrate import calibrate, document, save
 
     content = document(calibrate(_samples(args), args.seed), args.data)
     if args.output:
         save(args.output, content)
     print(json.dumps(content) if args.json else _report(content, args.output))
+    return 0
+
+
+def _compute(args: argparse.Namespace) -> int:
+    """Fit the tile/wave model to measured GEMMs."""
+    nccl = [name for name in ("gpus", "nodes", "operation", "nics", "nic_rate") if getattr(args, name)]
+    if nccl:
+        raise ConfigError(f"--{nccl[0].replace('_', '-')} is of calibrate nccl", where="calibrate compute")
+    if args.seed < 0:
+        raise ConfigError(f"--seed {args.seed}", expected="a number of at least 0")
+    from distsim.cost.fit.calibration import calibrate, file_of, measured
+    from distsim.cost.kernels.fits import write_fits
+
+    sets = measured(args.data, name=args.gpu, system=args.system, dtype=args.dtype)
+    found = [calibrate(gemms, residual=args.residual, seed=args.seed) for gemms in sets]
+    content = file_of([fit for fit, _ in found], args.data)
+    if args.output:
+        write_fits(args.output, content)
+    if args.json:
+        print(json.dumps({**content.model_dump(exclude_none=True), "figures": [figures for _, figures in found]}))
+        return 0
+    for fit, one in found:
+        print(
+            f"{one['gpu']}, {one['dtype']}: {one['rows']} points, mean error {100 * one['error']:.1f} % left out (whole weight "
+            f"shapes, 5 folds; p90 {100 * one['p90']:.1f} %, bias {100 * one['bias']:.1f} %); fitted {100 * one['fitted']:.1f} %, "
+            f"before {100 * one['before']:.1f} % ({one['prior']})"
+        )
+        if "learned" in one:
+            print(f"  with the learned residual {100 * one['learned']:.1f} % left out")
+        for name, value in fit.parameters.items():
+            print(f"  {name:<22}{value:>10.4g}")
+    if args.output:
+        print(f"wrote {args.output}")
     return 0
 
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from fractions import Fraction
 from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distsim.engine.beside import Beside
 from distsim.engine.communication import Communication
+from distsim.engine.folded import FoldedCommunication
 from distsim.engine.speed import Speed
 from distsim.engine.stream import Stream
 from distsim.engine.task import Kind, Tasks
@@ -32,11 +35,13 @@ class Executor:
     """
 
     def __init__(
-        self, clock: Clock, communication: Communication, recorder: Recorder, speeds: Mapping[int, Speed] | None = None
-    ) -> None:
+        self, clock: Clock, communication: Communication | FoldedCommunication, recorder: Recorder,
+        speeds: Mapping[int, Speed] | None = None,
+    ) -> None:  # fmt: skip
         """speeds: of the devices that do not compute at full speed all the time."""
         self.clock = clock
         self._speeds = speeds or {}
+        self._besides: dict[int, Beside] = {}  # by device
         self.recorder = recorder
         self.unfinished = 0
         self._communication = communication
@@ -68,6 +73,24 @@ class Executor:
             number = self._stream_ids[device, name] = len(self._streams)
             self._streams.append(Stream(device, name, in_order))
         return number
+
+    def slow_beside(self, streams: Collection[int], factors: Collection[Fraction]) -> None:
+        """Timed tasks on these streams take longer while a communication with one of these factors (``paced``) runs on their
+        device. To be told before their tasks are submitted: they run one by one."""
+        for number in streams:
+            device = self._streams[number].device
+            self._besides.setdefault(device, Beside(factors)).streams.add(number)
+
+    def beside(self, devices: Collection[int], factor: Fraction, change: int) -> None:
+        """So many more communications of this factor run on these devices."""
+        now = self.clock.env.now
+        for device in devices:
+            one = self._besides.get(device)
+            if one is not None and one.change(factor, change):
+                for number in sorted(one.streams):
+                    stream = self._streams[number]
+                    if stream.call is not None:
+                        stream.call = self.clock.call_at(one.turn(stream, now), self._ran, stream)
 
     def submit(self, tasks: Tasks, on_done: Callable[[int], None] | None = None) -> int:
         """Add a batch; its rows become tasks ``first, first + 1, ...`` where ``first`` is returned.
@@ -107,9 +130,11 @@ class Executor:
 
     def _steady(self, streams: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Which rows are on devices of one speed; the others run task by task."""
-        if not self._speeds:
+        if not self._speeds and not self._besides:
             return np.ones(len(streams), dtype=np.bool_)
-        return np.array([stream.device not in self._speeds for stream in self._streams] + [True], dtype=np.bool_)[streams]
+        slowed = {number for one in self._besides.values() for number in one.streams}
+        steady = [s.device not in self._speeds and number not in slowed for number, s in enumerate(self._streams)]
+        return np.array([*steady, True], dtype=np.bool_)[streams]
 
     def _line_up(self, streams: Any, first: int) -> None:
         """Queue the tasks of in-order streams in the order of their submission."""
@@ -239,6 +264,10 @@ class Executor:
         end = stream.start + self._after[stream.last] - self._before[stream.first]
         if self._speeds and stream.device in self._speeds:
             end = self._speeds[stream.device].end(stream.start, end - stream.start)
+        elif self._besides and (one := self._besides.get(stream.device)) is not None:
+            number = self._stream_ids[stream.device, stream.name]
+            if number in one.streams:
+                end = one.start(stream, stream.start, end - stream.start)
         stream.call = self.clock.call_at(end, self._ran, stream)
 
     def _cut(self, stream: Stream, again: bool) -> None:

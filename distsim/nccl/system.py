@@ -225,6 +225,19 @@ def node_of_hosts(topology: Topology, hosts: Sequence[int]) -> list[int]:
     return [numbers.setdefault(int(label[host]), len(numbers)) for host in hosts]
 
 
+def box_of_hosts(topology: Topology) -> NDArray[np.int64]:
+    """A number for the node of every host: equal where NCCL sees one node."""
+    return _domains(topology)[: topology.hosts]
+
+
+def traits_of_hosts(topology: Topology) -> NDArray[np.int64]:
+    """A number for all that :func:`system_of_topology` looks at in a host: equal where hosts can stand for each other."""
+    ports, rates, linked = _ports(topology)
+    device = np.zeros(topology.hosts) if topology.host_device is None else topology.host_device
+    table = np.stack([device.astype(np.float64), ports, rates, linked.astype(np.float64)], axis=1)
+    return np.unique(table, axis=0, return_inverse=True)[1].ravel().astype(np.int64)
+
+
 def system_of_topology(
     topology: Topology, hosts: Sequence[int], *, fabric: str = DEFAULT_FABRIC, nvls: bool = True, collnet: bool = False
 ) -> System:

@@ -67,10 +67,25 @@ def convert(
             document = open_document(src, groups, ranks)
             out.write(dst, native_write.write_document(document))
         else:
-            writers: dict[str, Callable[[RankTrace, str], bytes]] = {
-                "et": lambda trace, _: protobuf.write_document(trace), "chakra-json": _objects, "chakra-legacy": _legacy,
-            }  # fmt: skip
-            _write_ranks(open_document(src, groups, ranks), dst, "et" if kind == "et" else "json", writers[kind], out)
+            _write_ranks(open_document(src, groups, ranks), dst, "et" if kind == "et" else "json", _WRITERS[kind], out)
+    return kind
+
+
+def write_graph(graph: TaskGraph, dst: str, to: str | None = None) -> str:
+    """Write a graph made in memory as ``dst``; formats and errors as :func:`convert`. Returns the format written."""
+    from distsim.trace import native
+
+    if to is not None and to not in FORMATS:
+        raise UnknownNameError("trace format", to, FORMATS)
+    kind = to or format_of(dst)
+    content = native_of(graph)
+    with output() as out:
+        if kind == "parquet":
+            _write_content_as_parquet(graph, content, dst, out)
+        elif kind == "native":
+            out.write(dst, native_write.write_document(native.document(content)))
+        else:
+            _write_ranks(native.document(content), dst, "et" if kind == "et" else "json", _WRITERS[kind], out)
     return kind
 
 
@@ -99,10 +114,15 @@ def open_document(src: str, groups: str | None = None, ranks: int | None = None)
 
 def _graph_as_native(src: str, ranks: int | None) -> Native:
     """A SimAI workload, its layers run in order, or a GOAL schedule in the native form. TraceError: what that cannot say."""
-    from distsim.trace import native
-
     graph, defects = load(src, ranks=ranks)
     refuse([defect for defect in defects if defect.kind in ("message", "order")], True)
+    return native_of(graph)
+
+
+def native_of(graph: TaskGraph) -> Native:
+    """A graph in the native form: programs shared by their ranks."""
+    from distsim.trace import native
+
     programs = [
         {
             "name": f"stage{index}" if len(graph.programs) > 1 else "rank",
@@ -111,7 +131,7 @@ def _graph_as_native(src: str, ranks: int | None) -> Native:
         }
         for index, program in enumerate(graph.programs)
     ]
-    return native.parse(json.dumps(_native_object(graph, programs)).encode(), src)
+    return native.parse(json.dumps(_native_object(graph, programs)).encode(), graph.source)
 
 
 def _native_object(graph: TaskGraph, programs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -131,6 +151,12 @@ def _legacy(trace: RankTrace, label: str) -> bytes:
     from distsim.trace import chakra_json
 
     return chakra_json.write_legacy(trace, label)
+
+
+#: format of Chakra -> what writes a rank's file
+_WRITERS: dict[str, Callable[[RankTrace, str], bytes]] = {
+    "et": lambda trace, _: protobuf.write_document(trace), "chakra-json": _objects, "chakra-legacy": _legacy,
+}  # fmt: skip
 
 
 def _write_ranks(document: Document, dst: str, suffix: str, writer: Callable[[RankTrace, str], bytes], out: Output) -> None:
@@ -202,10 +228,14 @@ def _write_parquet(src: str, dst: str, groups: str | None, repair: bool, ranks: 
 
 def _write_native_as_parquet(src: str, content: Any, dst: str, repair: bool, ranks: int | None, out: Output) -> None:
     """A native trace keeps its shared programs and relative groups."""
-    from distsim.trace import native, parquet
-
     graph, defects = load(src, repair=repair, ranks=ranks)
     refuse([defect for defect in defects if defect.kind in ("dangling", "duplicate")], strict=False)
+    _write_content_as_parquet(graph, content, dst, out)
+
+
+def _write_content_as_parquet(graph: TaskGraph, content: Any, dst: str, out: Output) -> None:
+    from distsim.trace import native, parquet
+
     extras = [
         [parquet.extra_of(native.placed_object(placed), native_write.row_object(graph, program, row))
          for row, placed in enumerate(content.unrolled(index))]

@@ -9,6 +9,7 @@ Collectives of one communicator are matched in program order, the k-th of one ra
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -30,9 +31,16 @@ class CostProvider(Protocol):
 class Replay:
     """A workload: every rank of a trace on its own device."""
 
-    def __init__(self, graph: TaskGraph, cost: CostProvider, *, device_offset: int = 0) -> None:
-        """device_offset: device of rank 0 (a workload beside another takes devices of its own)."""
+    def __init__(
+        self, graph: TaskGraph, cost: CostProvider, *, device_offset: int = 0, ranks: Sequence[int] | None = None
+    ) -> None:
+        """
+        Args:
+            device_offset: device of rank 0 (a workload beside another takes devices of its own).
+            ranks: only these, ascending (workload/folded.py); default: all.
+        """
         self.graph = graph
+        self.ranks: Sequence[int] = range(graph.ranks) if ranks is None else ranks
         self.first_task = 0  #: set by start()
         self._cost = cost
         self._offset = device_offset
@@ -51,13 +59,14 @@ class Replay:
     def start(self, executor: Executor) -> None:
         """Submit everything. Raises TraceError, CollectiveError."""
         graph = self.graph
-        sizes = np.array([len(graph.program(r)) for r in range(graph.ranks)], dtype=np.int64)
+        sizes = np.zeros(graph.ranks, dtype=np.int64)
+        sizes[self.ranks] = [len(graph.program(r)) for r in self.ranks]
         self.rank_start = np.concatenate(([0], np.cumsum(sizes)))
         calls: list[CollectiveCall | MessageCall] = []
         shared: dict[tuple[object, ...], int] = {}
         kinds, streams, durations, call_rows, pointers, deps = [], [], [], [], [np.zeros(1, dtype=np.int64)], []
         edges = 0
-        for rank in range(graph.ranks):
+        for rank in self.ranks:
             number = int(graph.rank_program[rank])
             if number not in self._static:
                 self._static[number] = self._lower(number, rank)
@@ -112,9 +121,8 @@ class Replay:
         key[(kind == NodeType.MEM_LOAD) | (kind == NodeType.MEM_STORE)] = 2
         coll = kind == NodeType.COMM_COLL
         key[coll] = 10 + 2 * (program.group[coll].astype(np.int64) + 1)
-        send = kind == NodeType.COMM_SEND
-        for row in np.flatnonzero(send).tolist():
-            key[row] = 11 + 2 * graph.peer(rank, row)
+        send = np.flatnonzero(kind == NodeType.COMM_SEND)
+        key[send] = 11 + 2 * self._peers(rank, send)
         named = (program.stream >= 0) & (key >= 0)
         key[named] = -2 - program.stream[named].astype(np.int64)
         unique, inverse = np.unique(key, return_inverse=True)
@@ -134,6 +142,15 @@ class Replay:
                 name = f"comm {graph.groups[group].name}" if group >= 0 else "comm"
             ids.append(executor.stream(device, name, in_order=k < -1 or (k >= 10 and k % 2 == 0)))
         return np.array(ids, dtype=np.int32)[inverse.ravel()][order]
+
+    def _peers(self, rank: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Other side of each of these sends and receives; TraceError as TaskGraph.peer."""
+        program = self.graph.program(rank)
+        told = np.stack([program.peer_kind[rows].astype(np.int64), program.peer[rows], program.group[rows]])
+        _, first, which = np.unique(told, axis=1, return_index=True, return_inverse=True)
+        return np.array([self.graph.peer(rank, int(rows[at])) for at in np.sort(first)], dtype=np.int64)[
+            np.argsort(np.argsort(first))[which.ravel()]
+        ]
 
     def _calls(
         self, rank: int, order: NDArray[np.int64], kind: NDArray[np.int8], calls: list[CollectiveCall | MessageCall],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,17 @@ from distsim.workload.replay import Replay
 _KINDS = ("none", "compute", "host", "memory", "send", "recv", *(t.name.lower() for t in CollectiveType))
 
 
-def span_columns(graph: TaskGraph, rows: Callable[[int], np.ndarray[Any, Any]]) -> dict[str, Any]:
-    """The columns of a SpanTable that the trace itself tells; ``rows(rank)``: the program's rows in task order."""
+def span_columns(
+    graph: TaskGraph, rows: Callable[[int], np.ndarray[Any, Any]], ranks: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """The columns of a SpanTable that the trace itself tells; ``rows(rank)``: the program's rows in task order; ``ranks``: of
+    these ranks (default: all)."""
     of_type = np.zeros(8, dtype=np.int8)
     of_type[[NodeType.MEM_LOAD, NodeType.MEM_STORE]] = 3
     of_type[NodeType.COMM_SEND], of_type[NodeType.COMM_RECV] = 4, 5
     made: dict[int, tuple[Any, ...]] = {}
     parts: list[tuple[Any, ...]] = []
-    for rank in range(graph.ranks):
+    for rank in range(graph.ranks) if ranks is None else ranks:
         number = int(graph.rank_program[rank])
         if number not in made:
             program, order = graph.programs[number], rows(rank)
@@ -47,6 +50,6 @@ def span_table(graph: TaskGraph, workload: Replay, recorded: Spans, executor: Ex
     """The span table of a native replay."""
     stream, streams = executor.stream_names(workload.first_task, len(recorded.start))
     return SpanTable(
-        **span_columns(graph, workload.rows), stream=stream, streams=streams, ready=recorded.ready, start=recorded.start,
-        end=recorded.end, released_by=recorded.released_by,
+        **span_columns(graph, workload.rows, workload.ranks), stream=stream, streams=streams, ready=recorded.ready,
+        start=recorded.start, end=recorded.end, released_by=recorded.released_by,
     )  # fmt: skip

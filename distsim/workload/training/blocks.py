@@ -35,23 +35,24 @@ class BlockTime:
 NOTHING = BlockTime(0)
 
 
-def merged(blocks: Sequence[BlockTime]) -> BlockTime:
-    """Blocks one after the other. The host runs ahead: only where it needs longer than the device for all of them does the
-    device wait."""
-    span = sum(b.span - b.launch for b in blocks)
-    host = sum(b.host for b in blocks)
+def merged(blocks: Sequence[tuple[BlockTime, int]]) -> BlockTime:
+    """Blocks one after the other, each so many times. The host runs ahead: only where it needs longer than the device for all
+    of them does the device wait."""
+    span = sum((b.span - b.launch) * n for b, n in blocks)
+    host = sum(b.host * n for b, n in blocks)
     launch = max(0, host - span)
     return BlockTime(
-        span + launch, _sum([b.computing for b in blocks]), _sum([b.exposed for b in blocks]),
-        _sum([b.hidden for b in blocks]), launch, sum(b.weight for b in blocks), host, sum(b.recomputed for b in blocks),
+        span + launch, _sum([(b.computing, n) for b, n in blocks]), _sum([(b.exposed, n) for b, n in blocks]),
+        _sum([(b.hidden, n) for b, n in blocks]), launch, sum(b.weight * n for b, n in blocks), host,
+        sum(b.recomputed * n for b, n in blocks),
     )  # fmt: skip
 
 
-def _sum(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+def _sum(parts: Sequence[tuple[Mapping[str, int], int]]) -> dict[str, int]:
     total: dict[str, int] = {}
-    for part in parts:
+    for part, times in parts:
         for key, value in part.items():
-            total[key] = total.get(key, 0) + value
+            total[key] = total.get(key, 0) + value * times
     return total
 
 

@@ -15,6 +15,7 @@ from distsim.workload.training.plan import Plan
 #: communicator -> what it is for
 NAMES = {
     "tp": "tensor parallel", "cp": "context parallel", "dp": "data parallel", "ep": "expert parallel",
+    "shard": "ranks that share out one copy of the weights (HSDP)", "replica": "ranks with the same part of the copies (HSDP)",
     "etp": "tensor parallel inside experts", "edp": "data parallel of experts", "pp": "pipeline", "embedding": "tied embedding",
     "world": "all ranks",
 }  # fmt: skip
@@ -33,6 +34,11 @@ def members(plan: Plan, name: str, rank: int) -> tuple[int, ...]:
         return tuple(first + t + plan.tp * (i + plan.cp * d) for i in range(plan.cp))
     if name == "dp":
         return tuple(range(first + t, first + inner, plan.tp))
+    if name in ("shard", "replica"):
+        everyone = range(first + t, first + inner, plan.tp)
+        size = plan.shard_group or len(everyone)
+        at = (place - t) // plan.tp
+        return tuple(everyone[at // size * size :][:size] if name == "shard" else everyone[at % size :: size])
     if name == "etp":
         base = rank - place % plan.etp
         return tuple(range(base, base + plan.etp))
@@ -54,10 +60,12 @@ class Collectives:
     """Durations of a plan's collectives and messages on idle links, ps: NCCL's own closed form where the topology says which
     GPUs its hosts are, else a ring (alpha-beta)."""
 
-    def __init__(self, topology: Topology, plan: Plan) -> None:
+    def __init__(self, topology: Topology, plan: Plan, known: dict[tuple[object, ...], int] | None = None) -> None:
+        """known: times that other plans on the same topology have found, by ranks."""
         self._topology = topology
         self._plan = plan
         self._systems: dict[tuple[int, ...], System | None] = {}
+        self._shared = {} if known is None else known
         self._known: dict[tuple[object, ...], int] = {}
 
     def time(self, operation: str, size: int, name: str, rank: int = 0) -> int:
@@ -65,7 +73,12 @@ class Collectives:
         key = (operation, size, name, rank)
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = self._time(operation, size, members(self._plan, name, rank))
+            ranks = members(self._plan, name, rank)
+            by_ranks = (operation, size, len(ranks), ranks[:2], ranks[-1])
+            found = self._shared.get(by_ranks)
+            if found is None:
+                found = self._shared[by_ranks] = self._time(operation, size, ranks)
+            self._known[key] = found
         return found
 
     def message(self, size: int, src: int, dst: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import NamedTuple
 
 from distsim.cost.kernel import Answer, Kernel, memory
 from distsim.hardware.gpu import Gpu
@@ -24,34 +25,44 @@ from distsim.workload.training.weights import Weights, layer_weights, weights
 _PS = 1_000_000_000_000
 
 
-class Unit:
+class Unit(NamedTuple):
     """A layer, or the embedding or the head: its operations each way, and the weights that it holds on a rank."""
 
-    __slots__ = ("backward", "dense", "expert", "forward", "name")
+    name: str
+    kind: tuple[object, ...]  #: units of one kind have the same operations
+    forward: tuple[Operation, ...]
+    backward: tuple[Operation, ...]
+    dense: int
+    expert: int
 
-    def __init__(
-        self, name: str, forward: tuple[Operation, ...], backward: tuple[Operation, ...], dense: int, expert: int
-    ) -> None:
-        self.name = name
-        self.forward, self.backward = forward, backward
-        self.dense, self.expert = dense, expert
+
+class Remembered:
+    """What plans have in common: operations and times of units, by what decides them. For one model, stack, GPU and cluster."""
+
+    def __init__(self) -> None:
+        self.operations: dict[tuple[object, ...], tuple[Operation, ...]] = {}
+        self.times: dict[tuple[object, ...], BlockTime] = {}
+        self.collectives: dict[tuple[object, ...], int] = {}
+        self.kernels: dict[tuple[str, Kernel], int] = {}
 
 
 class Costs:
     """Times of one plan on one cluster. Everything is worked out when first asked, and kept.
 
-    kernels: (kernel, gpu) -> Answer, such as a provider chain's ``answer``.
+    kernels: (kernel, gpu) -> Answer, such as a provider chain's ``answer``. remembered: shared by the plans of a sweep.
     """
 
     def __init__(
-        self, model: Model, plan: Plan, stack: Stack, gpu: Gpu, topology: Topology, kernels: Callable[[Kernel, Gpu], Answer]
-    ) -> None:
+        self, model: Model, plan: Plan, stack: Stack, gpu: Gpu, topology: Topology, kernels: Callable[[Kernel, Gpu], Answer],
+        remembered: Remembered | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.plan, self.stack, self.gpu, self.topology = model, plan, stack, gpu, topology
         self.shard = Shard(model, plan, stack)
-        self.collectives = Collectives(topology, plan)
+        self._known = remembered or Remembered()
+        self.collectives = Collectives(topology, plan, self._known.collectives)
         self._answer = kernels
-        self._kernel_ps: dict[tuple[str, Kernel], int] = {}
-        self._units: dict[tuple[object, ...], BlockTime] = {}
+        self._blocks: dict[tuple[object, ...], BlockTime] = {}
+        self._shape = _shape(plan)
         rates = stack.gemm
         self._gemm_rate = rates.get(gpu.generation, rates.get("*", 1.0))
 
@@ -62,12 +73,12 @@ class Costs:
         kernel = operation.kernel
         assert kernel is not None
         key = (operation.kind, kernel)
-        found = self._kernel_ps.get(key)
+        found = self._known.kernels.get(key)
         if found is None:
             if kernel.dtype == "fp16" and "bf16" in self.gpu.peak:
                 kernel = kernel._replace(dtype="bf16")  # the same units, and what was measured
             rate = self._rate(operation.kind, kernel)
-            found = self._kernel_ps[key] = round(self._answer(kernel, self.gpu).seconds / rate * _PS)
+            found = self._known.kernels[key] = round(self._answer(kernel, self.gpu).seconds / rate * _PS)
         return found
 
     def _rate(self, kind: str, kernel: Kernel) -> float:
@@ -81,46 +92,59 @@ class Costs:
         """Duration of a communication inside a block, on idle links."""
         return self.collectives.time(operation.operation, operation.bytes, operation.group)
 
-    def time(self, operations: tuple[Operation, ...]) -> BlockTime:
-        """Of one unit in one direction."""
-        key = (id(operations),)
-        found = self._units.get(key)
+    def time(self, unit: Unit, direction: str) -> BlockTime:
+        """Of one unit, ``forward`` or ``backward``."""
+        key = (self._shape, unit.kind, direction)
+        found = self._known.times.get(key)
         if found is None:
             graphs = self.shard.cuda_graphs
-            found = self._units[key] = timed(
-                operations, self.kernel_ps, self.message_ps, launch_ps=0 if graphs else round(self.stack.launch * _PS),
+            found = timed(
+                getattr(unit, direction), self.kernel_ps, self.message_ps,
+                launch_ps=0 if graphs else round(self.stack.launch * _PS),
                 overhead_ps=0 if graphs else round(self.stack.layer_overhead * _PS), interference=self.stack.interference,
             )  # fmt: skip
             if self.shard.ep_overlap:
-                found = self._units[key] = _behind(found, "ep")
+                found = _behind(found, "ep")
+            self._known.times[key] = found
         return found
 
     @cached_property
     def units(self) -> tuple[tuple[Unit, ...], ...]:
         """Units of every virtual stage, in model order."""
-        shard, model, plan = self.shard, self.model, self.plan
+        model, plan = self.model, self.plan
         found: list[tuple[Unit, ...]] = []
         counts = plan.stage_layers(model)
-        like: dict[tuple[bool, bool], tuple[tuple[Operation, ...], tuple[Operation, ...]]] = {}
+        table = -(-model.vocab // plan.tp) * model.hidden
+        made: dict[tuple[bool, bool], Unit] = {}
         layer = 0
         for chunk, count in enumerate(counts):
             units: list[Unit] = []
             if chunk == 0:
-                table = -(-model.vocab // plan.tp) * model.hidden
-                units.append(
-                    Unit("embedding", layers.embedding(shard, "forward"), layers.embedding(shard, "backward"), table, 0)
-                )
+                units.append(self._unit("embedding", 0, table, 0))
             for number in range(layer, layer + count):
-                kind = layers.layer_kind(shard, number)
-                if kind not in like:
-                    like[kind] = layers.forward(shard, number), layers.backward(shard, number)
-                units.append(Unit("layer", *like[kind], *layer_weights(model, plan, number)))
+                kind = layers.layer_kind(self.shard, number)
+                if kind not in made:
+                    made[kind] = self._unit("layer", number, *layer_weights(model, plan, number))
+                units.append(made[kind])
             layer += count
             if chunk == len(counts) - 1:
-                table = 0 if model.tied and len(counts) == 1 else -(-model.vocab // plan.tp) * model.hidden
-                units.append(Unit("head", layers.head(shard, "forward"), layers.head(shard, "backward"), table, 0))
+                units.append(self._unit("head", 0, 0 if model.tied and len(counts) == 1 else table, 0))
             found.append(tuple(units))
         return tuple(found)
+
+    def _unit(self, name: str, layer: int, dense: int, expert: int) -> Unit:
+        kind = (name, *layers.layer_kind(self.shard, layer)) if name == "layer" else (name,)
+        both = []
+        for direction in ("forward", "backward"):
+            key = (self._shape, kind, direction)
+            if key not in self._known.operations:
+                if name == "layer":
+                    made = (layers.forward if direction == "forward" else layers.backward)(self.shard, layer)
+                else:
+                    made = (layers.embedding if name == "embedding" else layers.head)(self.shard, direction)
+                self._known.operations[key] = made
+            both.append(self._known.operations[key])
+        return Unit(name, kind, both[0], both[1], dense, expert)
 
     @cached_property
     def weights(self) -> tuple[Weights, ...]:
@@ -129,13 +153,19 @@ class Costs:
 
     def block(self, chunk: int, direction: str) -> BlockTime:
         """A virtual stage for one micro-batch, ``forward`` or ``backward``, all its units."""
-        key = (chunk, direction)
-        found = self._units.get(key)
+        key: tuple[object, ...] = (chunk, direction)
+        found = self._blocks.get(key)
         if found is None:
-            found = self._units[key] = merged(
-                [self.time(getattr(unit, direction)) for unit in self.units[chunk]]
-                + [BlockTime(0, host=round(self.stack.micro_batch_overhead * _PS / 2))]
-            )
+            kinds: dict[tuple[object, ...], tuple[Unit, int]] = {}
+            for unit in self.units[chunk]:
+                kinds[unit.kind] = (unit, kinds.get(unit.kind, (unit, 0))[1] + 1)
+            composed = (direction, *((kind, times) for kind, (_, times) in kinds.items()))
+            found = self._blocks.get(composed)
+            if found is None:
+                parts = [(self.time(unit, direction), times) for unit, times in kinds.values()]
+                parts.append((BlockTime(0, host=round(self.stack.micro_batch_overhead * _PS / 2)), 1))
+                found = self._blocks[composed] = merged(parts)
+            self._blocks[key] = found
         return found
 
     # --- between blocks ----------------------------------------------------------------------------------------------------
@@ -145,6 +175,18 @@ class Costs:
         """Bytes that a pipeline stage hands on for one micro-batch (each tensor-parallel rank its part, where it is split)."""
         size = self.shard.activations
         return size // self.plan.tp if self.shard.sequence_parallel or self.stack.scatter_gather else size
+
+    def gathered_ps(self, parameters: int) -> int:
+        """Copies of gathered weights, on the device. FSDP2: from the buffer of the all-gather into each parameter."""
+        return self._memory_ps(4 * parameters) if self.stack.sharding == "fsdp2" else 0
+
+    def scattered_ps(self, parameters: int) -> int:
+        """Copies of the gradients of one micro-batch before they are scattered. FSDP2: into the buffer of the reduce-scatter,
+        with the cast. FSDP: into the flat parameter's gradient, the cast, and the division by part of the number of ranks."""
+        size = self.grad_bytes
+        if self.stack.sharding == "fsdp1":
+            return self._memory_ps((4 + (6 if size == 4 else 0) + 2 * size) * parameters)
+        return self._memory_ps((2 + size) * parameters) if self.stack.sharding == "fsdp2" else 0
 
     def optimizer_ps(self, stage_weights: int) -> int:
         """Adam over this rank's share of ``stage_weights`` parameters: gradient, master weight and two moments are read,
@@ -164,6 +206,15 @@ class Costs:
         if moved <= 0:
             return 0
         return round(self._answer(memory(moved), self.gpu).seconds / self.stack.memory_rate * _PS)
+
+
+def _shape(plan: Plan) -> tuple[object, ...]:
+    """The part of a plan that decides what a unit does, and how long it takes."""
+    around = (plan.dp, plan.pp) if plan.cp > 1 or plan.ep * plan.etp > 1 else ()
+    return (
+        plan.tp, plan.cp, plan.ep, plan.etp, plan.micro_batch, plan.seq, plan.precision, plan.recompute, plan.sequence_parallel,
+        plan.tp_overlap, plan.cp_mode, plan.ep_overlap, plan.ep_imbalance, plan.capacity, plan.cuda_graphs, *around,
+    )  # fmt: skip
 
 
 def _behind(block: BlockTime, group: str) -> BlockTime:

@@ -1,7 +1,9 @@
 """A plan becomes an execution graph: one program per pipeline stage, run by all ranks of the stage.
 
-Streams are those of the frameworks: ``compute``; ``dp`` and ``edp`` for gradients and weights of dense and expert layers;
-sends one stream per peer. A step is in its steady state: weights that the optimizer of the step before updated are gathered
+Streams are those of the frameworks: ``compute``; ``dp`` and ``edp`` for gradients and weights of dense and expert layers
+(``shard`` and ``replica`` where only some ranks share a copy); sends one stream per peer. A communicator works off its
+collectives in the order in which they are issued, as NCCL does: where gradients are to be scattered first, the gathering of
+weights behind them waits. A step is in its steady state: weights that the optimizer of the step before updated are gathered
 at its beginning where that overlaps, at its end where it does not.
 
 At ``grain="block"`` a block (or a unit of it, where gradients or weights come and go) is one timed node, its inner
@@ -10,7 +12,7 @@ communications included; at ``grain="kernel"`` every operation is a node.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,10 @@ from distsim.workload.training.costs import Costs, Unit
 from distsim.workload.training.operations import COMPUTE, Operation
 from distsim.workload.training.schedules.slot import F, Slot, W
 
+import os
+_X = int(os.environ.get("XX", "0"))
 GRAINS = ("block", "kernel")
+_FILLED = ("type", "name", "duration_ps", "collective", "bytes", "group", "peer", "tag", "stream")
 
 
 def build(costs: Costs, grain: str = "block") -> TaskGraph:
@@ -97,19 +102,21 @@ class _Stage:
         self.costs, self.plan, self.stack = costs, costs.plan, costs.stack
         self.stage, self.grain = stage, grain
         self._names, self._streams, self._groups = names, streams, groups
-        self._columns: dict[str, list[Any]] = {
-            k: [] for k in ("type", "name", "duration_ps", "collective", "bytes", "group", "peer", "tag", "stream", "cpu")
-        }
+        self._rows: list[tuple[int, ...]] = []  #: columns _FILLED of every node
         self._dep_ptr, self._dep = [0], list[int]()
         self._last = -1  #: last node on the compute stream
         self._held: list[int] = []  #: what the next compute node waits for
         self._schedule = registry.lookup("pipeline", self.plan.pipeline)()
         self._inner = self.plan.world // self.plan.pp
         self._gathered: dict[tuple[int, int], list[int]] = {}  #: (chunk, unit) -> gatherings of its weights
-        self._done: list[int] = []  #: ZeRO-3: ends of the units so far
+        self._done: list[int] = []  #: sharded weights: ends of the units so far
         self._reduced: list[int] = []  #: reductions of gradients that the optimizer waits for
         plan, stack = self.plan, self.stack
-        self._shares = plan.dp * plan.cp
+        self._shares = plan.shard_group if plan.zero and plan.shard_group else plan.dp * plan.cp
+        self._replicas = plan.dp * plan.cp // self._shares
+        self._dense = "shard" if self._replicas > 1 else "dp"
+        # FSDP that shards fp32 weights gathers them for every micro-batch, also where it does not reshard (SHARD_GRAD_OP)
+        self._fsdp = plan.zero == 3 or (plan.zero == 2 and stack.master == "weights")
         self._overlap_reduce = _either(plan.overlap_grad_reduce, stack.overlap_grad_reduce)
         self._overlap_gather = _either(plan.overlap_param_gather, stack.overlap_param_gather)
         self._overlap_p2p = _either(plan.overlap_p2p, stack.overlap_p2p)
@@ -122,7 +129,7 @@ class _Stage:
         for slot in order:
             if slot.phase != F:
                 backwards[slot.chunk] = backwards.get(slot.chunk, 0) + 1
-        if self._overlap_gather and plan.zero in (1, 2):
+        if self._overlap_gather and plan.zero in (1, 2) and not self._fsdp:
             self._gather_weights(sorted({slot.chunk for slot in order}))
         seen: set[int] = set()
         for slot in order:
@@ -147,9 +154,9 @@ class _Stage:
         if slot.phase != W and 0 <= before < len(path) and path[before] != self.stage:
             self._held.append(self._receive(path[before], size, self._tag(slot.micro_batch, slot.chunk, forward)))
         units = costs.units[slot.chunk]
-        if plan.zero == 3:
+        if self._fsdp:
             self._sharded(slot, units)
-        elif not forward and self._shares > 1 and self._overlap_reduce and (last or plan.zero == 2):
+        elif not forward and self._shares * self._replicas > 1 and self._overlap_reduce and (last or plan.zero == 2):
             self._reducing(slot, units)
         elif forward and first and self._gathered:
             self._gathering(slot, units)
@@ -188,7 +195,7 @@ class _Stage:
             for i in which:
                 self._operations(getattr(units[i], direction), slot.phase)
             return
-        block = merged([self.costs.time(getattr(units[i], direction)) for i in which])
+        block = merged([(self.costs.time(units[i], direction), 1) for i in which])
         name = f"{direction} {slot.chunk}" + (" weights" if slot.phase == W else "")
         self._compute(name, self._part(slot, block.span, block.weight))
 
@@ -240,18 +247,24 @@ class _Stage:
         """Gradients of so many weights become their mean over the ranks that share them, or this rank's part of it."""
         whole = self.plan.zero == 0
         kind = CollectiveType.ALL_REDUCE if whole else CollectiveType.REDUCE_SCATTER
-        for count, group, ranks in ((dense, "dp", self._shares), (expert, "edp", self.plan.expert_dp)):
+        for count, group, ranks in ((dense, self._dense, self._shares), (expert, "edp", self.plan.expert_dp)):
+            scattered = after
             if count and ranks > 1:
                 name = f"reduce gradients {group}"
                 self._reduced.append(self._collective(name, kind, count * self.costs.grad_bytes, group, after))
+                scattered = [self._reduced[-1]]
+            if count and group == "shard":  # this rank's part becomes its mean over the copies
+                size = -(-count * self.costs.grad_bytes // ranks)
+                name, both = "reduce gradients replica", CollectiveType.ALL_REDUCE
+                self._reduced.append(self._collective(name, both, size, "replica", scattered))
 
-    def _gather(self, dense: int, expert: int, after: list[int], stream: str = "") -> list[int]:
+    def _gather(self, dense: int, expert: int, after: list[int]) -> list[int]:
         """Weights gathered from the ranks that each updated (or hold) a part."""
         made = []
-        for count, group, ranks in ((dense, "dp", self._shares), (expert, "edp", self.plan.expert_dp)):
+        for count, group, ranks in ((dense, self._dense, self._shares), (expert, "edp", self.plan.expert_dp)):
             if count and ranks > 1:
                 size = -(-count * 2 // ranks)
-                made.append(self._collective(f"gather weights {group}", CollectiveType.ALL_GATHER, size, group, after, stream))
+                made.append(self._collective(f"gather weights {group}", CollectiveType.ALL_GATHER, size, group, after))
         return made
 
     def _gather_weights(self, chunks: Sequence[int]) -> None:
@@ -269,20 +282,39 @@ class _Stage:
             self._unit(slot, units, which)
 
     def _sharded(self, slot: Slot, units: Sequence[Unit]) -> None:
-        """ZeRO-3: every unit's weights are gathered before it, and dropped; gradients are scattered after it."""
+        """ZeRO-3 and FSDP: every unit's weights are gathered before it, and dropped; gradients are scattered after it.
+
+        As many units are gathered ahead as the plan says. Embedding and head are gathered once for both passes, as FSDP's root.
+        """
         forward = slot.phase == F
         order = range(len(units)) if forward else range(len(units) - 1, -1, -1)
+        again = self.plan.zero == 3 and self.plan.reshard
+        due = [i for i in order if forward or (again and units[i].name == "layer")]
+        late = not forward and self.stack.late_prefetch
+        gathered: dict[int, list[int]] = {}
         for i in order:
-            unit = units[i]
-            if forward or self.plan.reshard:
-                # as many units ahead as the plan says: this gathering begins when the unit before those is done
-                ahead = self.plan.prefetch
-                after = [self._done[-1 - ahead]] if len(self._done) > ahead else []
-                self._held.extend(self._gather(unit.dense, unit.expert, after, "gather weights"))
+            ahead = 0 if _X else self.plan.prefetch
+            while due and (due[0] == i or (len(gathered) <= ahead and not late)):
+                # begins when the unit before those gathered ahead is done: no more weights than that are held
+                limit = ahead - len(gathered)
+                after = [self._done[-1 - limit]] if len(self._done) > limit else []
+                gathered[due[0]] = self._gather(units[due[0]].dense, units[due[0]].expert, after)
+                del due[0]
+            copies = 0
+            if i in gathered:
+                self._held.extend(gathered.pop(i))
+                copies = self.costs.gathered_ps(units[i].dense + units[i].expert)
+            reduces = not forward and not (self._schedule.splits_backward and slot.phase != W)
+            if reduces:
+                copies += self.costs.scattered_ps(units[i].dense + units[i].expert)
             self._unit(slot, units, [i])
+            if copies:
+                self._compute("copies of weights and gradients", copies)
             self._done.append(self._last)
-            if not forward and not (self._schedule.splits_backward and slot.phase != W):
-                self._reduce(unit.dense, unit.expert, [self._last])
+            if reduces:
+                self._reduce(units[i].dense, units[i].expert, [self._last])
+                if _X:
+                    self._held.extend(self._reduced[-1:])
 
     # --- the end of the step -----------------------------------------------------------------------------------------------
 
@@ -291,7 +323,7 @@ class _Stage:
         plan, costs = self.plan, self.costs
         held = [costs.weights[chunk] for chunk in chunks]
         dense, expert = sum(w.dense for w in held), sum(w.expert for w in held)
-        if self._shares > 1 and plan.zero < 3 and not (self._overlap_reduce):
+        if self._shares * self._replicas > 1 and not self._fsdp and not self._overlap_reduce:
             limit = (plan.bucket_bytes or self.stack.bucket_bytes) // costs.grad_bytes
             for start in range(0, max(dense, 1), limit):
                 self._reduce(min(limit, dense - start), 0, [self._last])
@@ -311,7 +343,7 @@ class _Stage:
                 kind = CollectiveType.ALL_REDUCE
                 self._held.append(self._collective("reduce norm", kind, 4, "world", [self._last]))
         self._compute("optimizer", costs.optimizer_ps(share))
-        if plan.zero in (1, 2) and self._shares > 1 and not self._overlap_gather:
+        if plan.zero in (1, 2) and self._shares > 1 and not self._overlap_gather and not self._fsdp:
             self._held.extend(self._gather(dense, expert, [self._last]))
         overhead = round(self.stack.step_overhead * 1e12)
         if overhead or self._held:
@@ -321,8 +353,7 @@ class _Stage:
         """Weights that this rank's optimizer updates."""
         if self.plan.zero == 0:
             return dense + expert
-        ranks = self.plan.shard_group or self._shares
-        return -(-dense // ranks) + -(-expert // self.plan.expert_dp)
+        return -(-dense // self._shares) + -(-expert // self.plan.expert_dp)
 
     # --- nodes -------------------------------------------------------------------------------------------------------------
 
@@ -333,42 +364,43 @@ class _Stage:
         return self._last
 
     def _collective(
-        self, name: str, kind: CollectiveType, size: int, group: str, after: Sequence[int], stream: str = ""
+        self, name: str, kind: CollectiveType, size: int, group: str, after: Sequence[int]
     ) -> int:
         return self._add(
             NodeType.COMM_COLL, name, {i for i in after if i >= 0}, collective=int(kind), bytes=size,
-            group=self._groups[group], stream=self._streams[stream or group],
+            group=self._groups[group], stream=self._streams[group],
         )  # fmt: skip
 
     def _send(self, stage: int, size: int, tag: int) -> int:
-        return self._add(NodeType.COMM_SEND, "send", {self._last}, bytes=size, peer=self._offset(stage), tag=tag)
+        return self._add(NodeType.COMM_SEND, "send", (self._last,), bytes=size, peer=self._offset(stage), tag=tag)
 
     def _receive(self, stage: int, size: int, tag: int) -> int:
-        return self._add(NodeType.COMM_RECV, "receive", set(), bytes=size, peer=self._offset(stage), tag=tag)
+        return self._add(NodeType.COMM_RECV, "receive", (), bytes=size, peer=self._offset(stage), tag=tag)
 
     def _offset(self, stage: int) -> int:
         return (stage - self.stage) * self._inner
 
-    def _add(self, kind: NodeType, name: str, deps: set[int], **values: int) -> int:
-        columns = self._columns
-        row = len(columns["type"])
-        columns["type"].append(int(kind))
-        columns["name"].append(self._names[name])
-        for key in ("duration_ps", "collective", "bytes", "group", "peer", "tag", "stream"):
-            columns[key].append(values.get(key, -1))
-        self._dep.extend(sorted(deps))
+    def _add(
+        self, kind: NodeType, name: str, deps: Collection[int], duration_ps: int = -1, collective: int = -1, bytes: int = -1,
+        group: int = -1, peer: int = -1, tag: int = -1, stream: int = -1,
+    ) -> int:  # fmt: skip
+        # NOTE: the hot path of sweeps: one tuple a node, turned into columns at the end
+        row = len(self._rows)
+        self._rows.append((kind, self._names[name], duration_ps, collective, bytes, group, peer, tag, stream))
+        self._dep.extend(sorted(deps) if len(deps) > 1 else deps)
         self._dep_ptr.append(len(self._dep))
         return row
 
     def _made(self) -> Program:
-        n = len(self._columns["type"])
+        n = len(self._rows)
+        given = dict(zip(_FILLED, zip(*self._rows, strict=True), strict=True))
         arrays: dict[str, Any] = {}
         for column in NODE_COLUMNS:
             dtype, missing = COLUMNS[column]
-            given = self._columns.get(column)
-            arrays[column] = np.array(given, dtype) if given else np.full(n, missing, dtype)
+            arrays[column] = np.array(given[column], dtype) if column in given else np.full(n, missing, dtype)
         arrays["id"] = np.arange(n, dtype=np.int64)
-        arrays["peer_kind"] = np.full(n, int(PeerKind.OFFSET), np.int8)
+        message = np.isin(arrays["type"], (int(NodeType.COMM_SEND), int(NodeType.COMM_RECV)))
+        arrays["peer_kind"] = np.where(message, int(PeerKind.OFFSET), int(PeerKind.RANK)).astype(np.int8)
         return Program(dep_ptr=np.array(self._dep_ptr, np.int64), dep=np.array(self._dep, np.int32), **arrays)
 
 

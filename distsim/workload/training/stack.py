@@ -47,8 +47,22 @@ class Stack(BaseModel):
     ep_overlap: bool = False
     scatter_gather: bool = Field(False, description="pipeline messages split over tp and gathered again (SC21)")
     wgrad_overlap: bool = Field(False, description="the backward all-reduce of tensor parallelism hides under weight gradients")
+    sharding: Literal["plain", "fsdp1", "fsdp2"] = Field(
+        "plain", description="copies that sharded weights and gradients pass through: none, PyTorch's FSDP, its FSDP2")
+    late_prefetch: bool = Field(
+        False, description="FSDP gathers weights for the backward pass only behind the gradients before them (BACKWARD_POST)")
     bucket_bytes: int = Field(40_000_000, gt=0, description="gradient bucket")
     grad_dtype: Literal["fp32", "bf16"] = "fp32"
+    loss: Literal["eager", "parallel", "fused", "compiled"] = Field("fused", description="copies of the logits that it makes")
+    selective: Literal["attention", "operations"] = Field(
+        "attention", description="selective recomputation: of the attention core, or all but every second matrix product")
+    master: Literal["optimizer", "weights"] = Field(
+        "optimizer", description="fp32 master copy beside 16-bit weights in the optimizer, or the weights themselves (FSDP)")
+    dummy_gradients: bool = Field(
+        False, description="fused weight gradients hand autograd an empty tensor of each weight's shape (Transformer Engine)")
+    gradient_copy: bool = Field(False, description="the step copies its share of 16-bit gradients to fp32 (DeepSpeed, apex)")
+    fragmentation: float = Field(0.04, ge=0, description="memory reserved by the allocator over allocated, less 1")
+    context_bytes: int = Field(1_600_000_000, ge=0, description="outside the allocator: CUDA context, modules, NCCL buffers")
     sources: Mapping[str, str] = Field(description="field -> where its figure comes from, or how it was fitted")
 
 

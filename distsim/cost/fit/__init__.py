@@ -1,0 +1,1 @@
+"""Floor 2: fitting models of kernels to measurements; numpy only."""

@@ -1,0 +1,258 @@
+"""Meetings of representatives: each simulated rank stands for a class of symmetric ranks, each coflow for a class of images.
+
+A collective starts when the representatives of all classes in the group have come; its coflow carries the load of all instances
+of the class at once. Messages of a class pair in order on their channel. Unfolded, every class has one member: the same code.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from distsim.errors import CollectiveError, TraceError
+from distsim.kernel.clock import Clock
+from distsim.network.coflow import Coflow, Coflows
+from distsim.record import Recorder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldedCollective:
+    """A representative's part in a collective. Those whose ``key`` is equal meet; they must agree on the rest.
+
+    Attributes:
+        key: (instance class, how many collectives its communicator has had before).
+        members: the representatives (devices) that have to come, one for each class of ranks in the group.
+        size: ranks of an instance; instances: how many instances it stands for.
+        root: index of the root among the ranks of the instance.
+        coflow: what moves; None in a group of one.
+        paced: how many times as long computation takes beside it (None: no longer).
+    """
+
+    key: tuple[int, int]
+    operation: str
+    bytes: int
+    members: tuple[int, ...]
+    label: str
+    root: int
+    size: int
+    instances: int
+    coflow: Coflow | None
+    moved: int  #: index of what the images of this class have moved
+    factor: int  #: bytes times members, see engine/loads.py
+    paced: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldedMessage:
+    """A representative's send or receive: the k-th send on a channel is for the k-th receive."""
+
+    channel: tuple[int, int, int]  #: (class of the sender, its slot, tag)
+    src: int  #: representatives
+    dst: int
+    bytes: int
+    coflow: Coflow | None  #: of a send
+    moved: int = -1
+    factor: int = 0
+
+
+class _Channel:
+    __slots__ = ("arrived", "call", "receives", "sends")
+
+    def __init__(self, call: FoldedMessage) -> None:
+        self.call = call
+        self.sends: deque[tuple[int, int]] = deque()  #: (task, bytes) whose receive has not come
+        self.receives: deque[tuple[int, int]] = deque()
+        self.arrived: set[int] = set()
+
+
+class _Meeting:
+    __slots__ = ("began", "call", "come", "tasks")
+
+    def __init__(self, call: FoldedCollective, now: int) -> None:
+        self.call = call
+        self.tasks: list[int] = []
+        self.come: list[int] = []
+        self.began = now
+
+
+class FoldedCommunication:
+    """The executor's way to a network of coflows: a plane of the clock, in the place of engine.communication.
+
+    Args:
+        moved: bytes times members that the images of each class have moved so far; counted here, at the start of each coflow.
+    """
+
+    def __init__(self, clock: Clock, network: Coflows, recorder: Recorder, moved: list[int]) -> None:
+        self._clock = clock
+        self._network = network
+        self._recorder = recorder
+        self._moved = moved
+        self._meetings: dict[tuple[int, int], _Meeting] = {}
+        self._channels: dict[tuple[int, int, int], _Channel] = {}
+        self._receiver: dict[int, int] = {}
+        self._running: dict[int, tuple[Callable[..., None], tuple[Any, ...]]] = {}
+        self._done: Callable[[list[int]], None] = lambda tasks: None
+        self._beside: Callable[[Collection[int], Fraction, int], None] = lambda devices, factor, change: None
+        clock.attach(self)
+
+    def on_done(self, done: Callable[[list[int]], None]) -> None:
+        """Who is told which tasks have ended."""
+        self._done = done
+
+    def on_paced(self, beside: Callable[[Collection[int], Fraction, int], None]) -> None:
+        """Who is told that computation on these devices is slowed (+1) or no longer (-1) by a communication beside it."""
+        self._beside = beside
+
+    # --- what the executor asks -----------------------------------------------------------------------------------------
+
+    def enter(self, task: int, device: int, call: FoldedCollective) -> None:
+        """A representative has come to its collective. Raises CollectiveError when members disagree."""
+        now = self._clock.env.now
+        if call.coflow is None:
+            self._recorder.collective(call, now, now, now, "none")
+            self._soon([task])
+            return
+        meeting = self._meetings.get(call.key)
+        if meeting is None:
+            meeting = self._meetings[call.key] = _Meeting(call, now)
+        elif meeting.call is not call:
+            self._agree(meeting, call, device)
+        meeting.tasks.append(task)
+        meeting.come.append(device)
+        if len(meeting.tasks) == len(call.members):
+            del self._meetings[call.key]
+            self._moved[call.moved] += call.factor
+            number = self._network.start(call.coflow, now)
+            self._running[number] = (self._collective_done, (meeting, now))
+            if call.paced is not None:
+                self._beside(call.members, call.paced, 1)
+
+    def send(self, task: int, call: FoldedMessage) -> None:
+        """A send is issued: the message sets out at once."""
+        channel = self._channel(call)
+        if channel.receives:
+            self._receiver[task], size = channel.receives.popleft()
+            self._fits(call, call.bytes, size)
+        else:
+            channel.sends.append((task, call.bytes))
+        assert call.coflow is not None
+        self._moved[call.moved] += call.factor
+        number = self._network.start(call.coflow, self._clock.now)
+        self._running[number] = (self._message_done, (channel, task))
+
+    def receive(self, task: int, call: FoldedMessage) -> None:
+        """A receive is posted."""
+        channel = self._channel(call)
+        if not channel.sends:
+            channel.receives.append((task, call.bytes))
+            return
+        sender, size = channel.sends.popleft()
+        self._fits(call, size, call.bytes)
+        if sender in channel.arrived:
+            channel.arrived.remove(sender)
+            self._soon([task])
+        else:
+            self._receiver[sender] = task
+
+    def blame(self) -> list[str]:
+        """Who waits for whom, one sentence each; ranks named are representatives."""
+        found = []
+        for meeting in self._meetings.values():
+            call = meeting.call
+            missing = [m for m in call.members if m not in meeting.come]
+            verb = "waits" if len(meeting.come) == 1 else "wait"
+            found.append(
+                f"{_names(meeting.come)} {verb} in {call.operation} number {call.key[1]} of {call.label or 'all ranks'} "
+                f"({call.bytes} bytes), where {_names(missing)} never came" + _also(call.instances, "group")
+            )
+        for channel in self._channels.values():
+            call_, tag = channel.call, channel.call.channel[2]
+            if channel.receives:
+                found.append(
+                    f"rank {call_.dst} waits for a message of {channel.receives[0][1]} bytes from rank {call_.src} with tag "
+                    f"{tag}, which is never sent"
+                )
+            if channel.sends:
+                size = channel.sends[0][1]
+                found.append(f"rank {call_.src} sent rank {call_.dst} {size} bytes with tag {tag}, which are never received")
+        return found
+
+    # --- what the network answers ---------------------------------------------------------------------------------------
+
+    def next_event(self) -> int:
+        """See kernel.clock.Plane."""
+        return self._network.next_event()
+
+    def advance(self, limit: int) -> tuple[int, Callable[[Any], None]] | None:
+        """See kernel.clock.Plane."""
+        at, finished = self._network.run_until(limit)
+        if not finished:
+            return None
+
+        def deliver(_: Any) -> None:
+            for number in finished:
+                done, rest = self._running.pop(number)
+                done(*rest)
+
+        return at, deliver
+
+    def _collective_done(self, meeting: _Meeting, start: int) -> None:
+        call = meeting.call
+        self._recorder.collective(call, meeting.began, start, self._clock.now, "coflow")
+        if call.paced is not None:
+            self._beside(call.members, call.paced, -1)
+        self._done(meeting.tasks)
+
+    def _message_done(self, channel: _Channel, sender: int) -> None:
+        receiver = self._receiver.pop(sender, -1)
+        if receiver >= 0:
+            self._done([sender, receiver])
+        else:
+            channel.arrived.add(sender)
+            self._done([sender])
+
+    # --- inside ---------------------------------------------------------------------------------------------------------
+
+    def _channel(self, call: FoldedMessage) -> _Channel:
+        found = self._channels.get(call.channel)
+        if found is None:
+            found = self._channels[call.channel] = _Channel(call)
+        return found
+
+    def _soon(self, tasks: list[int]) -> None:
+        """End tasks in this instant, but not within the call that started them."""
+        self._clock.call_at(self._clock.now, lambda _: self._done(tasks))
+
+    def _agree(self, meeting: _Meeting, call: FoldedCollective, device: int) -> None:
+        """Members of one collective must ask for the same."""
+        first = meeting.call
+        for name in ("operation", "bytes", "root"):
+            if getattr(first, name) != getattr(call, name):
+                raise CollectiveError(
+                    f"collective number {call.key[1]} of {call.label or 'all ranks'}: rank {meeting.come[0]} asks for "
+                    f"{name} {getattr(first, name)}, rank {device} for {name} {getattr(call, name)}",
+                    expected="the same collectives in the same order on all ranks of a communicator",
+                )
+        if device in meeting.come:
+            raise CollectiveError(f"rank {device} enters collective number {call.key[1]} of {call.label} twice")
+
+    def _fits(self, call: FoldedMessage, sent: int, wanted: int) -> None:
+        if sent != wanted:
+            raise TraceError(
+                f"rank {call.src} sends rank {call.dst} {sent} bytes with tag {call.channel[2]}, but the receive wants "
+                f"{wanted} bytes",
+                expected="equal sizes on both sides",
+            )
+
+
+def _names(ranks: Collection[int]) -> str:
+    shown = ", ".join(str(r) for r in sorted(ranks)[:8])
+    more = f" and {len(ranks) - 8} more" if len(ranks) > 8 else ""
+    return f"{'rank' if len(ranks) == 1 else 'ranks'} {shown}{more}"
+
+
+def _also(count: int, what: str) -> str:
+    return f", and likewise in {count - 1:,} other {what}s" if count > 1 else ""

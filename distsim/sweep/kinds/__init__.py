@@ -1,0 +1,1 @@
+"""Kinds of studies, one module each, registered under role ``study``."""

@@ -1,0 +1,282 @@
+"""Training from a name to a number: model, cluster, software and plan become a step time, with its memory and its parts.
+
+>>> from distsim.training import train
+>>> answer = train(model="llama3-8b", cluster="dgx_h100:gpus=8", tp=2, global_batch=32, seq=8192)   # doctest: +SKIP
+>>> answer.step_ps / 1e12, answer.mfu                                                               # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distsim.api import replay_folded
+from distsim.cost.chain import Chain, default_chain
+from distsim.errors import ConfigError, UnknownNameError
+from distsim.hardware.gpu import Gpu
+from distsim.hardware.gpu import gpu as gpu_of
+from distsim.models.catalog import model as model_of
+from distsim.models.spec import Model
+from distsim.result import Result
+from distsim.topology.graph import Topology
+from distsim.topology.spec import build as build_topology
+from distsim.trace.graph import TaskGraph
+from distsim.workload.training.bound import step_bound
+from distsim.workload.training.costs import Costs, Remembered
+from distsim.workload.training.graph import build as build_graph
+from distsim.workload.training.memory import Memory, check_fit, memory_of
+from distsim.workload.training.plan import Plan, plan
+from distsim.workload.training.stack import Stack
+from distsim.workload.training.stack import stack as stack_of
+
+Progress = Callable[[float | None, str], None]
+
+
+class TrainSpec(BaseModel):
+    """Everything that decides a training step. Field names, and those of Plan, are the command line's options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="model by name, a YAML file, or a Hugging Face config.json")
+    cluster: str = Field(description="topology, such as h100_superpod:gpus=1024 or a YAML file")
+    gpu: str | None = Field(None, description="GPU by name or YAML file; default: the cluster's")
+    stack: str = Field("megatron_core", description="training software by name, or a YAML file")
+    network: Literal["fluid", "analytic"] = Field("fluid", description="fluid: links are shared; analytic: no contention")
+    grain: Literal["block", "kernel"] = Field("block", description="block: layers of a stage as one task; kernel: each by itself")
+    fold: bool = Field(True, description="simulate symmetric ranks once")
+    memory: Literal["refuse", "warn", "ignore"] = Field("refuse", description="what to do with a plan that does not fit")
+    compute_table: str | None = Field(None, description="measured kernels, CSV or Parquet, asked first")
+    compute_calibration: str | None = Field(None, description="file of distsim calibrate compute")
+    plan: Plan
+
+    @classmethod
+    def of(cls, point: Mapping[str, Any]) -> TrainSpec:
+        """From flat fields, those of the plan among them; ``dp`` left out takes all GPUs of the cluster, ``seq`` the model's.
+
+        Raises ConfigError, UnknownNameError.
+        """
+        fields = dict(point)
+        mine = {key: fields.pop(key) for key in list(fields) if key in cls.model_fields and key != "plan"}
+        for name in ("model", "cluster"):
+            if not mine.get(name):
+                raise ConfigError(f"no {name} is given", expected=f"--{name} NAME")
+        if "seq" not in fields:
+            fields["seq"] = model_of(str(mine["model"])).seq
+        if "dp" not in fields:
+            fields["dp"] = _replicas(str(mine["cluster"]), fields)
+        if "global_batch" not in fields:
+            fields["global_batch"] = int(fields["dp"]) * int(fields.get("micro_batch", 1)) * 4 * int(fields.get("pp", 1))
+        made = plan(**fields)
+        try:
+            return cls(plan=made, **mine)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{name} is {first['input']!r}: {first['msg']}") from None
+
+
+def _replicas(cluster: str, fields: Mapping[str, Any]) -> int:
+    """Data-parallel replicas that fill the cluster."""
+    try:
+        each = int(fields.get("tp", 1)) * int(fields.get("pp", 1)) * int(fields.get("cp", 1))
+    except (TypeError, ValueError):
+        return 1  # the plan's own check names the wrong field
+    hosts = _topology(cluster, None).hosts
+    if each < 1 or hosts % each:
+        raise ConfigError(
+            f"tp x pp x cp = {each} does not divide the {hosts} GPUs of {cluster}", fix="Give dp, or another tp, pp or cp."
+        )
+    return hosts // each
+
+
+@lru_cache(maxsize=16)
+def _topology(cluster: str, ranks: int | None) -> Topology:
+    return build_topology(cluster, ranks)
+
+
+@lru_cache(maxsize=16)
+def _chain(gpu: Gpu, table: str | None, calibration: str | None) -> Chain:
+    return default_chain(gpu, table=table, calibration=calibration)
+
+
+class _Parts:
+    """Objects that count as equal where they are the same objects."""
+
+    def __init__(self, *parts: object) -> None:
+        self.parts = parts
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self.parts)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Parts) and all(a is b for a, b in zip(self.parts, other.parts, strict=True))
+
+
+@lru_cache(maxsize=8)
+def _remembered(parts: _Parts) -> Remembered:
+    return Remembered()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A specification with everything that its names stand for."""
+
+    spec: TrainSpec
+    model: Model
+    plan: Plan
+    stack: Stack
+    gpu: Gpu
+    topology: Topology
+    chain: Chain
+    costs: Costs
+
+
+def job(spec: TrainSpec) -> Job:
+    """Look up, check, and make the costs. Raises ConfigError (UnknownNameError, TopologyError) for what does not fit."""
+    model, stack = model_of(spec.model), stack_of(spec.stack)
+    spec.plan.check(model)
+    topology = _topology(spec.cluster, None if "gpus=" in spec.cluster else spec.plan.world)
+    if topology.hosts < spec.plan.world:
+        raise ConfigError(
+            f"{spec.cluster} has {topology.hosts} GPUs, the plan takes {spec.plan.world}",
+            fix="Make the cluster larger (gpus=N), or tp x cp x dp x pp smaller.",
+        )
+    name = spec.gpu or topology.device(0)
+    if not name:
+        raise ConfigError(f"{spec.cluster} does not say its GPUs", expected="--gpu NAME")
+    return of_parts(spec, model, spec.plan, stack, gpu_of(name), topology)
+
+
+def of_parts(spec: TrainSpec, model: Model, made: Plan, stack: Stack, gpu: Gpu, topology: Topology) -> Job:
+    """A job of things that are no names (rows of a table of measurements, say)."""
+    chain = _chain(gpu, spec.compute_table, spec.compute_calibration)
+    shared = _remembered(_Parts(model, stack, gpu, topology, chain))
+    costs = Costs(model, made, stack, gpu, topology, chain.answer, shared)
+    return Job(spec, model, made, stack, gpu, topology, chain, costs)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A simulated step: where it came from, its execution graph, and what the engine found."""
+
+    job: Job
+    graph: TaskGraph
+    result: Result
+    memory: Memory
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def step_ps(self) -> int:
+        """From the start of the step to the end of its last task."""
+        return self.result.makespan
+
+    @property
+    def seconds(self) -> float:
+        return self.step_ps / 1e12
+
+    @property
+    def tokens(self) -> int:
+        """Of one step."""
+        return self.job.plan.global_batch * self.job.plan.seq
+
+    @property
+    def tokens_per_s_gpu(self) -> float:
+        return self.tokens / self.seconds / self.job.plan.world
+
+    @property
+    def flops_per_gpu(self) -> float:
+        """Model FLOP/s of a GPU: no recomputation counted."""
+        return self.job.model.flops_per_token(self.job.plan.seq) * self.tokens_per_s_gpu
+
+    @property
+    def peak(self) -> float:
+        """FLOP/s that utilisation is measured against: of the plan's precision."""
+        rates = self.job.gpu.peak
+        return rates.get(self.job.plan.dtypes[0], rates.get("bf16", max(rates.values())))
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOPs utilisation (PaLM, 2022)."""
+        return self.flops_per_gpu / self.peak
+
+    @property
+    def hfu(self) -> float:
+        """Hardware FLOPs utilisation: recomputation counts as work."""
+        return self.mfu * self._recomputed
+
+    @cached_property
+    def _recomputed(self) -> float:
+        """FLOPs computed over FLOPs that the model needs."""
+        done = needed = 0.0
+        for units in self.job.costs.units:
+            for unit in units:
+                for operation in (*unit.forward, *unit.backward):
+                    if operation.kernel is not None:
+                        done += operation.kernel.flops
+                        needed += 0.0 if operation.part == "recompute" else operation.kernel.flops
+        return done / needed if needed else 1.0
+
+
+def train(spec: TrainSpec | None = None, *, progress: Progress | None = None, **point: Any) -> Training:
+    """Simulate one training step.
+
+    Args:
+        spec: what to simulate; or its fields, flat, as keywords (model, cluster, tp, pp, global_batch ...).
+        progress: told what is going on.
+
+    Raises:
+        ConfigError: a name or number that does not fit (UnknownNameError, TopologyError); OutOfMemoryError: the plan does not
+            fit in memory, with the nearest change that does.
+    """
+    return run(job(spec or TrainSpec.of(point)), progress)
+
+
+def execution_graph(work: Job) -> TaskGraph:
+    """The step as a trace of all ranks (programs are shared by the ranks of a stage)."""
+    return build_graph(work.costs, work.spec.grain)
+
+
+def run(work: Job, progress: Progress | None = None) -> Training:
+    """Simulate a job. Raises as :func:`train`."""
+    say = progress or (lambda fraction, what: None)
+    memory = memory_of(work.model, work.plan, work.stack, work.gpu)
+    warnings: tuple[str, ...] = ()
+    if work.spec.memory != "ignore":
+        try:
+            check_fit(memory, work.gpu)
+        except ConfigError as error:
+            if work.spec.memory == "refuse":
+                raise
+            warnings = (str(error),)
+    say(None, "building the execution graph")
+    graph = execution_graph(work)
+    say(None, "simulating")
+    result = replay_folded(
+        graph, work.topology, network=work.spec.network, fold=work.spec.fold, progress=progress,
+        interfering=("dp", "edp"), slowdown=Fraction(str(work.stack.interference)), spec=work.spec.model_dump(),
+    )  # fmt: skip
+    return Training(work, graph, result, memory, warnings)
+
+
+def evaluate(point: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat columns of one simulated plan, for sweeps: deterministic values only. Raises as :func:`train`."""
+    from distsim.analysis.training import columns
+
+    return columns(train(TrainSpec.of(point)))
+
+
+def bound(point: Mapping[str, Any]) -> dict[str, Any]:
+    """Lower bound on the step time and the memory of a plan, without simulating.
+
+    Raises ConfigError where the plan breaks a constraint, OutOfMemoryError where it does not fit.
+    """
+    work = job(TrainSpec.of(point))
+    memory = memory_of(work.model, work.plan, work.stack, work.gpu)
+    if work.spec.memory == "refuse":
+        check_fit(memory, work.gpu)
+    return {"step_ps": step_bound(work.costs), "memory_bytes": memory.device}

@@ -1,0 +1,236 @@
+"""Suite ``training``: published and measured training performance against simulated steps.
+
+Layout of the data: every ``published_training*.csv[.gz]`` and ``vtrain_single_node*.csv[.gz]`` of the folder, with the columns
+model, layers, hidden, heads, ffn_hidden, vocab, seq_len, gpu, n_gpus, dp, tp, pp, cp, ep, vpp, micro_batch, global_batch,
+precision, recompute, sequence_parallel, zero_stage, network, metric, value, flops_convention and, where there are any, family,
+complete and memory_gib. A row's error is (prediction - value) / value in the row's own metric. Rows whose configuration is
+stated in full (``complete`` yes or nearly) make the group of their family; the others, for which something was assumed, are
+reported as ``FAMILY, incomplete``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from distsim.errors import ConfigError, DistsimError
+from distsim.hardware.gpu import Gpu
+from distsim.registry import register
+from distsim.topology.graph import Topology
+from distsim.topology.spec import build as build_topology
+from distsim.training import Job, TrainSpec, of_parts, run
+from distsim.validation.suite import Progress, Report, text
+from distsim.validation.training_rows import Case, Row, case_of, family_of, memory_kind_of
+from distsim.workload.training.graph import build as build_graph
+from distsim.workload.training.memory import memory_of
+from distsim.workload.training.stack import stack as stack_of
+from distsim.workload.training.uncontended import step_ps
+
+_FILES = ("published_training*.csv", "published_training*.csv.gz", "vtrain_single_node*.csv", "vtrain_single_node*.csv.gz")
+_COLUMNS = ("id", "model", "seq_len", "gpu", "n_gpus", "metric", "value")
+_TOLERANCE = 0.1  #: a row is matched within it
+_WORST = 15
+#: words in a GPU's name -> the machines that it usually sits in
+_MACHINES = {
+    "a100": "dgx_a100", "h100": "dgx_h100", "h200": "dgx_h200", "b200": "dgx_b200",
+    "b300": "dgx_b200:device=b300,bandwidth=800Gbps", "gb200": "gb200_nvl72",
+    "gb300": "gb200_nvl72:device=gb300,bandwidth=800Gbps",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A row, its prediction in the row's own metric, and its memory in GiB (0 where the row tells none)."""
+
+    row: Row
+    case: Case
+    value: float
+    memory: float
+
+    @property
+    def error(self) -> float:
+        return self.value / float(self.row["value"]) - 1.0
+
+    @property
+    def memory_error(self) -> float:
+        return self.memory / float(self.row["memory_gib"]) - 1.0
+
+    @property
+    def complete(self) -> bool:
+        return (self.row.get("complete") or self.row.get("config_complete") or "yes") != "no"
+
+
+@register("suite", "training")
+class Training:
+    """Mean absolute relative error of step time, throughput or utilisation, and of memory, by family."""
+
+    summary = "published training performance: step time and memory, by family"
+
+    def run(self, data: Path, progress: Progress) -> Report:
+        """See Suite.run."""
+        report = Report("training")
+        rows = list(read_rows(data))
+        report.rows = len(rows)
+        found: list[Predicted] = []
+        known: dict[tuple[object, ...], tuple[float, float]] = {}
+        refused: dict[str, int] = defaultdict(int)
+        for number, row in enumerate(rows):
+            progress(number / len(rows), "simulating training steps")
+            try:
+                found.append(predict(row, known))
+            except DistsimError as error:
+                reason = f"{family_of(row)}: {error.what}"
+                report.refused[reason] = report.refused.get(reason, 0) + 1
+                refused[_group(row)] += 1
+        report.expressed = len(found)
+        errors = [one.error for one in found]
+        report.matched = sum(abs(error) <= _TOLERANCE for error in errors)
+        report.metrics = _measures(errors)
+        complete = [one.error for one in found if one.complete]
+        report.metrics |= {f"{name}_complete": value for name, value in _measures(complete).items()}
+        report.metrics["expressed_complete"] = len(complete) / max(1, sum(_group(row) == family_of(row) for row in rows))
+        weighed = [one for one in found if one.memory > 0]
+        if weighed:
+            report.metrics["memory_mape"] = _measures([one.memory_error for one in weighed])["mape"]
+        _groups(report, rows, found, weighed)
+        for one in sorted(found, key=lambda one: -abs(one.error))[:_WORST]:
+            what = f"{family_of(one.row)} {one.row['id']}: {one.row['metric']} {one.row['value']}, predicted {one.value:.4g}"
+            report.worst.append({"row": what, "group": family_of(one.row), "error": abs(one.error)})
+        return report
+
+
+def read_rows(data: Path) -> Iterable[Row]:
+    """All rows of the folder's tables. Raises ConfigError where there are none, or columns are missing."""
+    paths = sorted(path for pattern in _FILES for path in data.glob(pattern))
+    if not paths:
+        raise ConfigError("holds no table of training runs", where=str(data), expected=" or ".join(_FILES))
+    for path in paths:
+        reader = csv.DictReader(io.StringIO(text(path)))
+        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ConfigError(f"has no column {', '.join(missing)}", where=str(path), expected=", ".join(_COLUMNS))
+        yield from reader
+
+
+def predict(row: Row, known: dict[tuple[object, ...], tuple[float, float]] | None = None, *, quick: bool = False) -> Predicted:
+    """Simulate a row. ``known`` remembers steps that several rows share; ``quick``: the uncontended longest path instead of
+    the engine. Raises DistsimError where the row cannot be expressed."""
+    try:
+        float(row["value"])
+    except ValueError:
+        raise ConfigError(f"value is {row['value']!r}", where=f"row {row['id']}", expected="a number") from None
+    case = case_of(row)
+    key = (case.model.name, case.plan, case.gpu.name, case.stack, row.get("network"), row.get("notes"))
+    kept = None if known is None else known.get(key)
+    if kept is None:
+        work = job_of(row, case)
+        if quick:
+            graph = build_graph(work.costs)
+            seconds = step_ps(graph, work.costs) / 1e12
+        else:
+            seconds = run(work).seconds
+        kept = seconds, _gib(row, work)
+        if known is not None:
+            known[key] = kept
+    return Predicted(row, case, in_metric(row, case, kept[0]), kept[1] if row.get("memory_gib") else 0.0)
+
+
+def _gib(row: Row, work: Job) -> float:
+    """Memory of the fullest stage as the row counts it."""
+    memory = memory_of(work.model, work.plan, work.stack, work.gpu)
+    return float(getattr(memory.worst, memory_kind_of(row))) / 2**30
+
+
+def job_of(row: Row, case: Case) -> Job:
+    """The row as a job for the simulator."""
+    cluster = cluster_of(row, case.gpu)
+    named = {"model": case.model.name, "cluster": cluster, "gpu": case.gpu.name, "stack": case.stack}
+    spec = TrainSpec.model_validate({**named, "memory": "ignore", "plan": case.plan})
+    return of_parts(spec, case.model, case.plan, stack_of(case.stack), case.gpu, _topology(cluster, case.plan.world))
+
+
+_built: dict[tuple[str, int], Topology] = {}
+
+
+def _topology(cluster: str, ranks: int) -> Topology:
+    if (cluster, ranks) not in _built:
+        _built.clear()  # rows of one cluster stand together
+        _built[cluster, ranks] = build_topology(cluster, ranks)
+    return _built[cluster, ranks]
+
+
+def cluster_of(row: Row, gpu: Gpu) -> str:
+    """The machines that a row's GPU and network columns describe. Raises ConfigError for a GPU of no known machine."""
+    words = gpu.name.replace("-", "_").split("_")
+    machine = next((_MACHINES[word] for word in words if word in _MACHINES), None)
+    if machine is None:
+        raise ConfigError(f"no machine with {gpu.name} is known", where=f"row {row['id']}")
+    network = row.get("network") or ""
+    if "4x HDR200" in network:  # vTrain's nodes: four NICs for eight GPUs
+        return f"{machine}:rails=4,bandwidth=200Gbps"
+    if "4x100 Gb/s" in network:  # Jean Zay
+        return f"{machine}:rails=4,bandwidth=100Gbps"
+    return machine
+
+
+def in_metric(row: Row, case: Case, seconds: float) -> float:
+    """A step time in the metric that the row reports. Raises ConfigError for a metric that is not known."""
+    plan, model, metric = case.plan, case.model, row["metric"]
+    tokens = plan.global_batch * plan.seq
+    if metric == "s/iteration":
+        return seconds
+    if metric == "ms/iteration":
+        return seconds * 1e3
+    if metric == "tokens/s/GPU":
+        return tokens / seconds / plan.world
+    if metric == "tokens/s total":
+        return tokens / seconds
+    if "hw-flops" in (row.get("flops_convention") or ""):
+        # Narayanan et al. (SC21), equation 3: full recomputation counted
+        h, s = model.hidden, plan.seq
+        flops = 96.0 * tokens * model.layers * h * h * (1 + s / (6 * h) + model.vocab / (16 * model.layers * h))
+    else:
+        flops = model.flops_per_token(plan.seq) * tokens
+    rate = flops / seconds / plan.world
+    if metric == "TFLOPs/GPU":
+        return rate / 1e12
+    if metric == "MFU %":
+        return 100 * rate / case.gpu.rate("bf16")
+    raise ConfigError(f"metric {metric!r} is not known", where=f"row {row['id']}")
+
+
+def _group(row: Row) -> str:
+    complete = (row.get("complete") or row.get("config_complete") or "yes") != "no"
+    return family_of(row) + ("" if complete else ", incomplete")
+
+
+def _measures(errors: list[float]) -> dict[str, float]:
+    values = np.array(errors) if errors else np.zeros(1)
+    return {"mape": float(np.abs(values).mean()), "bias": float(values.mean())}
+
+
+def _groups(report: Report, rows: list[Row], found: list[Predicted], weighed: list[Predicted]) -> None:
+    """By family, complete rows and incomplete ones apart; then memory."""
+    counts: dict[str, int] = defaultdict(int)
+    for row in rows:
+        counts[_group(row)] += 1
+    by: dict[str, list[float]] = defaultdict(list)
+    for one in found:
+        by[_group(one.row)].append(one.error)
+    for name in sorted(counts):
+        report.groups[name] = {"rows": counts[name], "expressed": len(by[name]), **_named(by[name])}
+    memory: dict[str, list[float]] = defaultdict(list)
+    for one in weighed:
+        memory[family_of(one.row)].append(one.memory_error)
+    for name in sorted(memory):
+        report.groups[f"memory, {name}"] = {"rows": len(memory[name]), "expressed": len(memory[name]), **_named(memory[name])}
+
+
+def _named(errors: list[float]) -> Mapping[str, float]:
+    return _measures(errors) if errors else {}
