@@ -258,16 +258,9 @@ def run(work: Job, progress: Progress | None = None) -> Training:
     say(None, "simulating")
     result = replay_folded(
         graph, work.topology, network=work.spec.network, fold=work.spec.fold, progress=progress,
-        interfering=("dp", "edp"), slowdown=Fraction(str(work.stack.interference)), spec=work.spec.model_dump(),
+        interfering=("dp", "edp", "shard", "replica"), slowdown=Fraction(str(work.stack.interference)), spec=work.spec.model_dump(),
     )  # fmt: skip
     return Training(work, graph, result, memory, warnings)
-
-
-def evaluate(point: Mapping[str, Any]) -> dict[str, Any]:
-    """Flat columns of one simulated plan, for sweeps: deterministic values only. Raises as :func:`train`."""
-    from distsim.analysis.training import columns
-
-    return columns(train(TrainSpec.of(point)))
 
 
 def bound(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,19 @@ def breakdown(result: Result, moving: UnderWay | None = None) -> Breakdown:
     empty = np.zeros(0, np.int64)
     whole = {name: np.concatenate([empty, *parts]) for name, parts in columns.items()}
     joined = [np.concatenate([empty, *parts]) for parts in zip(*shares, strict=True)] if shares else [empty] * 6
+    if result.representative is not None:
+        whole = {name: column[result.representative] for name, column in whole.items()}
+        joined = _unfolded(joined, result.representative)
     return Breakdown(makespan=result.makespan, shares=Shares(*joined), **whole)
+
+
+def _unfolded(shares: list[Ints], representative: Ints) -> list[Ints]:
+    """Rows of shares of all ranks, from those of their representatives."""
+    begin, end = (np.searchsorted(shares[0], representative, side) for side in ("left", "right"))
+    count = end - begin
+    within = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    row = np.repeat(begin, count) + within
+    return [np.repeat(np.arange(len(representative)), count), *(column[row] for column in shares[1:])]
 
 
 def _split(

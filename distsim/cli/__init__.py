@@ -20,6 +20,7 @@ COMMANDS = {
     "flows": "run a flow scenario (netref/1): completion of every flow, busiest links",
     "sweep": "run a study: grids of runs in parallel, resumable, with a table and a Pareto page",
     "search": "the best parallelism plan of a model on a cluster, with the proof of what was pruned",
+    "goodput": "what failures, checkpoints, restarts and slow nodes leave of a training run over days",
     "calibrate": "fit the NCCL model, or a GPU's GEMMs, to measurements of your own system",
     "validate": "check distsim against reference results",
 }

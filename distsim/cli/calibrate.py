@@ -16,8 +16,8 @@ the calibration as a versioned JSON file for --calibration of distsim run and di
   distsim calibrate compute --data gemm.csv --gpu mine.yaml --residual -o mine.json
 
 Reads measured GEMMs, CSV or Parquet: columns m, n, k, latency_us, perhaps dtype (bf16) and system; at least 40 shapes of each
-GPU and data type. y = x W, x (m, k), W (k, n). Fits the tile/wave model, starting from what ships for the GPU or its family, and
-prints the error on weight shapes (n, k) left out of the fit. --residual also learns what the model leaves (1,000 rows or more).
+GPU and data type. y = x W, x (m, k), W (k, n). Fits the tile/wave model, starting from what ships for the GPU or its family,
+and prints the error on weight shapes (n, k) left out of the fit. --residual also learns what it leaves (1,000 rows or more).
 """
 
 from __future__ import annotations
@@ -88,10 +88,11 @@ def _compute(args: argparse.Namespace) -> int:
         print(json.dumps({**content.model_dump(exclude_none=True), "figures": [figures for _, figures in found]}))
         return 0
     for fit, one in found:
+        share = {name: f"{100 * one[name]:.1f} %" for name in ("error", "p90", "bias", "fitted", "before")}
         print(
-            f"{one['gpu']}, {one['dtype']}: {one['rows']} points, mean error {100 * one['error']:.1f} % left out (whole weight "
-            f"shapes, 5 folds; p90 {100 * one['p90']:.1f} %, bias {100 * one['bias']:.1f} %); fitted {100 * one['fitted']:.1f} %, "
-            f"before {100 * one['before']:.1f} % ({one['prior']})"
+            f"{one['gpu']}, {one['dtype']}: {one['rows']} points, mean error {share['error']} left out (5 folds of whole "
+            f"weight shapes; p90 {share['p90']}, bias {share['bias']}); fitted {share['fitted']}, before {share['before']} "
+            f"({one['prior']})"
         )
         if "learned" in one:
             print(f"  with the learned residual {100 * one['learned']:.1f} % left out")

@@ -70,7 +70,11 @@ def run(args: argparse.Namespace) -> int:
     chosen = model(args.model)
     base = {"model": args.model, "cluster": args.cluster, "global_batch": args.global_batch, "seq": args.seq or chosen.seq}
     base |= {name: value for name in ("gpu", "stack", "network") if (value := getattr(args, name)) is not None}
-    base |= assignments(args.set, "--set")
+    given = assignments(args.set, "--set")
+    twice = next((name for name in given if name in base), None)
+    if twice is not None:
+        raise ConfigError(f"{twice} is an option of its own", where="--set", fix=f"Use --{twice.replace('_', '-')}.")
+    base |= given
     evaluator.check(set(base), "--set")
     only = {name: value if isinstance(value, list) else [value] for name, value in _listed(args.only).items()}
     cluster = shape(args.cluster, args.gpus)

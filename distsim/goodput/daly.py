@@ -23,7 +23,9 @@ def daly_interval(cost: float, mtbf: float) -> float:
     return math.sqrt(2 * cost * mtbf) * (1 + math.sqrt(x) / 3 + x / 9) - cost
 
 
-def daly_goodput(interval: float, cost: float, mtbf: float, restart: float, detection: float = 0.0, write: float = 0.0) -> float:
+def daly_goodput(
+    interval: float, cost: float, mtbf: float, restart: float, detection: float = 0.0, write: float = 0.0
+) -> float:
     """Share of the time that is work which is kept, in the long run: Daly 2006, equation 20 and two terms more.
 
     A failure in a restart starts it again: M e^(R/M) (e^((tau + C)/M) - 1) for every interval tau. ``detection`` is spent once

@@ -10,6 +10,7 @@ from distsim.errors import ConfigError
 from distsim.goodput.daly import daly_interval
 from distsim.goodput.durations import format_seconds
 
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """All times in seconds.
@@ -72,9 +73,10 @@ class Job:
             if not holds:
                 raise ConfigError(f"{name} is {value!r}", where="goodput", expected=expected)
         if self.interval and self.interval < self.write:
+            write = format_seconds(self.write)
             raise ConfigError(
-                f"a checkpoint every {format_seconds(self.interval)} cannot be, for one is written for {format_seconds(self.write)}",
-                where="goodput", expected=f"an interval of {format_seconds(self.write)} or more",
+                f"no checkpoint every {format_seconds(self.interval)} where one is written for {write}",
+                where="goodput", expected=f"an interval of {write} or more",
             )  # fmt: skip
 
     def settled(self) -> Job:

@@ -82,20 +82,18 @@ class _Life:
             while self.turns and self.turns[-1] <= self.now:
                 self.turns.pop()
                 self.is_slow = not self.is_slow
-            until = min(self.horizon, self.now + self.left)
-            if self.turns and self.turns[-1] < until:
-                until = self.turns[-1]
-            grows = self.up < job.replicas and self.returns[0] < until
-            if grows:
-                until = max(self.returns[0], self.now)
-            before = self.now
+            fails_at = self.now + self.left
+            grows_at = max(self.returns[0], self.now) if self.returns and self.up < job.replicas else math.inf
+            turns_at = self.turns[-1] if self.turns else math.inf
+            until = min(self.horizon, fails_at, grows_at, turns_at)
+            self.left -= until - self.now
             self.advance(until)
-            self.left -= until - before
-            if self.now >= self.horizon:
+            # NOTE: told by the times themselves; rounding may leave a little of ``left``
+            if until == self.horizon:
                 break
-            if self.left <= 0:
+            if until == fails_at:
                 self.fail()
-            elif grows:
+            elif until == grows_at:
                 self.grow()
         # what is not saved at the horizon is not lost either
         for work in (self.closing, self.open):
@@ -106,13 +104,13 @@ class _Life:
         """Time from one failure to the next."""
         if not self.gaps:
             shape = self.job.shape
-            drawn = self.rng.exponential(1.0, _DRAWN) if shape == 1 else self.rng.weibull(shape, _DRAWN) / math.gamma(1 + 1 / shape)
+            drawn = self.rng.weibull(shape, _DRAWN) / math.gamma(1 + 1 / shape)  # of mean 1; shape 1 is exponential
             self.gaps = (drawn * self.job.mtbf).tolist()
         return self.gaps.pop()
 
     def spend(self, part: str, time: float) -> None:
         """Let time go by, not beyond the horizon."""
-        time = min(time, self.horizon - self.now)
+        time = max(min(time, self.horizon - self.now), 0.0)  # rounding may have put now just past it
         setattr(self.ledger, part, getattr(self.ledger, part) + time)
         self.now += time
 

@@ -16,8 +16,8 @@ from distsim.goodput.durations import DAY
 from distsim.goodput.job import Job
 from distsim.goodput.simulate import PARTS, simulate
 
-#: failures and checkpoint intervals, all runs together, beyond which a study is refused: some minutes
-_MOST = 20_000_000
+#: failures, all runs together, beyond which a study is refused: about a minute
+_MOST = 10_000_000
 
 _CONFIDENCE = 0.95
 
@@ -86,7 +86,7 @@ def intervals_around(job: Job, count: int = 13, reach: float = 8.0) -> list[floa
     """Checkpoint intervals (s) from ``1 / reach`` to ``reach`` times the job's own, evenly in ratio, each possible.
 
     >>> from distsim.goodput.job import Job
-    >>> intervals_around(Job(step=1, nodes=1, mtbf=5000, checkpoint=1, restart=0, interval=100), 3)
+    >>> intervals_around(Job(step=1.0, nodes=1, mtbf=5000, checkpoint=1, restart=0, interval=100), 3)
     [12.0, 100.0, 800.0]
     """
     centre = job.settled().interval

@@ -41,6 +41,7 @@ class Gpu(BaseModel):
     nvlink: float = Field(0.0, ge=0, description="scale-up bandwidth of one device, one way; 0: PCIe only")
     nic: float = Field(0.0, ge=0, description="usual NIC bandwidth per device, one way")
     power: float = Field(0.0, ge=0, description="W")
+    clock: float = Field(1.0, gt=0, description="sustained clock under matrix products over that of the family's usual board")
     sources: Mapping[str, str]
 
     @field_validator("peak")

@@ -6,9 +6,9 @@ filling (Bertsekas and Gallager, Data Networks, 6.5.2) on that speed: all speeds
 it stay there, the others rise on. Coflows that meet in a full link are therefore slowed by the same factor, whatever they
 demand of it: none of them waits for another at the end.
 
-All arithmetic is on integers (speeds in 2^-30, demands in 2^-`DEMAND_BITS` of a link), rounded towards slower. Sums of integers
-do not depend on their order, so that a class of symmetric coflows counted as one, its demands added up, behaves exactly as its
-members one by one (docs/folding.md). A coflow that was never slowed ends exactly its time alone after its start.
+All arithmetic is on integers (speeds in 2^-30, rounded down; demands in 2^-`DEMAND_BITS` of a link). Sums of integers do not
+depend on their order, so that a class of symmetric coflows counted as one, its demands added up, behaves exactly as its members
+one by one (docs/folding.md). A coflow ends at the nearest ps; one that was never slowed exactly its time alone after its start.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Coflows:
             if speed != one.speed:
                 one.left -= one.speed * (now - one.since)
                 one.since, one.speed = now, speed
-                one.end = now + -(-one.left // speed)
+                one.end = now + (one.left + speed // 2) // speed  # to the nearest ps
                 if one.end >= NEVER:
                     raise ConfigError("the run goes beyond 2^62 ps (53 days)", fix="Check sizes and bandwidths.")
                 heapq.heappush(self._ends, (one.end, number, one))

@@ -106,7 +106,7 @@ def refusal(error: DistsimError) -> Refusal:
     'tp N does not divide N attention heads'
     """
     if isinstance(error, OutOfMemoryError):
-        return Refusal("memory", "does not fit in memory", error.what)
+        return Refusal("memory", f"does not fit, most of it {error.term}", error.what)
     return Refusal("plan", alike(error.what), error.what)
 
 

@@ -13,14 +13,14 @@ from distsim.units import format_size
 
 _RUNNERS_UP = 5
 _LOSSES = 3  #: terms in which a runner-up loses most
-_USUAL = ("tp", "cp", "pp", "dp", "vpp", "schedule", "ep", "micro_batch", "zero", "recompute")
+_USUAL = ("tp", "pp", "dp", "cp", "ep", "vpp", "schedule", "micro_batch", "zero", "recompute")
 
 
 def fields(found: Search) -> tuple[str, ...]:
     """The fields that tell plans apart: of the trials, those with more than one value, and the sizes of parallelism."""
     points = [trial.point for trial in found.trials]
     names = dict.fromkeys(name for point in points for name in point)
-    several = [name for name in names if len({repr(point.get(name)) for point in points}) > 1]
+    several = [name for name in names if name != "sequence_parallel" and len({repr(point.get(name)) for point in points}) > 1]
     usual = [name for name in _USUAL if any(point.get(name, 1) not in (1, None, "") for point in points)]
     return tuple(dict.fromkeys([*usual, *several]))
 
@@ -29,7 +29,9 @@ def terms(trial: Trial, objective: str) -> dict[str, float]:
     """Where the time of a step goes, in ps: columns that end in _ps, or _fraction and _share of the step."""
     numbers = {name: value for name, value in trial.columns.items() if isinstance(value, int | float) and name != objective}
     times = {titled(name): float(value) for name, value in numbers.items() if name.endswith("_ps")}
-    return times or {titled(name): value * trial.value for name, value in numbers.items() if name.endswith(("_fraction", "_share"))}
+    return times or {
+        titled(name): value * trial.value for name, value in numbers.items() if name.endswith(("_fraction", "_share"))
+    }
 
 
 def losses(trial: Trial, best: Trial, objective: str) -> str:
@@ -78,17 +80,19 @@ def _compared(found: Search, limits: Limits) -> list[str]:
 def _runners_up(found: Search, limits: Limits, width: int) -> list[str]:
     if found.best is None:
         return []
-    names = [name for name in fields(found)]
-    head = ["place", *names, titled(limits.objective), "slower", "loses in"]
+    shown = found.trials[: _RUNNERS_UP + 1]
+    varied = [name for name in fields(found) if len({repr(trial.point.get(name)) for trial in shown}) > 1]
+    head = ["place", *varied, titled(limits.objective), "slower"]
     rows = []
-    for place, trial in enumerate(found.trials[: _RUNNERS_UP + 1]):
-        slower = f"{100 * (trial.value / found.best.value - 1):.1f} %" if place else "-"
-        why = losses(trial, found.best, limits.objective) if place else "(best)"
-        mark = f"{place + 1}" + ("*" if trial.number < 0 else "")
-        plan = [said(name, trial.point.get(name)) for name in names]
-        rows.append([mark, *plan, said(limits.objective, trial.value), slower, why])
-    lines = table(head, rows, width=max(width, 120))
-    return [*lines, *(["  * the given plan"] if any(row[0].endswith("*") for row in rows) else []), ""]
+    for place, trial in enumerate(shown, 1):
+        slower = f"{100 * (trial.value / found.best.value - 1):.1f} %" if place > 1 else "-"
+        mark = f"{place}*" if trial.number < 0 else f"{place}"
+        plan = [said(name, trial.point.get(name)) for name in varied]
+        rows.append([mark, *plan, said(limits.objective, trial.value), slower])
+    lines = table(head, rows, width=width)
+    lines += ["  * the given plan"] if any(trial.number < 0 for trial in shown) else []
+    why = [(place, losses(trial, found.best, limits.objective)) for place, trial in enumerate(shown, 1)]
+    return [*lines, *(f"  place {place} loses {lost}" for place, lost in why[1:] if lost != "-"), ""]
 
 
 def _proof(found: Search, limits: Limits, width: int) -> list[str]:

@@ -80,9 +80,13 @@ def text(found: Findings, width: int = 100) -> str:
 
 
 def reasons(refused: Sequence[Refused], width: int) -> list[str]:
-    """The table of refused points."""
+    """Refused points by reason."""
     if not refused:
         return []
-    rows = [[f"{one.kind}: {one.reason}", f"{one.count:,}", one.example] for one in refused[:_ROWS]]
-    lines = ["", "refused", *table(["why", "points", "for example"], [[a, b, c] for a, b, c in rows], width=width)]
+    digits = max(len(f"{one.count:,}") for one in refused)
+    lines = ["", "refused"]
+    for one in refused[:_ROWS]:
+        line = f"  {one.count:>{digits},}  {one.kind}: {one.reason}"
+        example = "" if one.example == one.reason else f" (such as {one.example.splitlines()[0]})"
+        lines.append(line + example if len(line + example) <= width else (line + example)[: width - 1] + "…")
     return lines + ([f"  and {len(refused) - _ROWS} more reasons"] if len(refused) > _ROWS else [])

@@ -52,13 +52,13 @@ class _AttentionPart:
         try:
             gpu = gpu_named(system)
         except UnknownNameError as error:
-            refuse(report, f"{error.what}", rows)
+            refuse(report, error.what, rows)
             return
         dtype = DTYPES.get(cache, cache)
         shape = _shape(columns, self.kind)
         model = Attention("serving").seconds(self.kind, shape, dtype, gpu)
         if model is None:
-            refuse(report, f"attention in {cache} on {system}: no model", rows)
+            refuse(report, f"attention in {dtype} on {system}: no model", rows)
             return
         measured = columns["latency_us"].astype(np.float64) * 1e-6
 
@@ -67,7 +67,7 @@ class _AttentionPart:
             return f"{self.label} {system} {cache}: {sizes}"
 
         for provider, seconds, default in self._answers(model, shape, dtype, gpu):
-            yield Judged(f"attention {self.label}, {system}, {cache}, {provider}", rows, measured, seconds, what, default)
+            yield Judged(f"attention {self.label}, {system}, {dtype}, {provider}", rows, measured, seconds, what, default)
 
     def _answers(
         self, model: NDArray[np.float64], shape: Shape, dtype: str, gpu: Gpu

@@ -44,8 +44,11 @@ class Judged:
 class Part(Protocol):
     """One kind of kernel: its metric, and the files of the data folder that it reads."""
 
-    metric: str
-    files: tuple[str, ...]
+    @property
+    def metric(self) -> str: ...
+
+    @property
+    def files(self) -> tuple[str, ...]: ...
 
     def judge(self, path: Path, report: Report, progress: Progress) -> Iterable[Judged]:
         """Every provider on every row of a file. Counts into report.refused what nothing can express, by reason; rows and

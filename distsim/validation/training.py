@@ -126,7 +126,7 @@ def predict(row: Row, known: dict[tuple[object, ...], tuple[float, float]] | Non
     except ValueError:
         raise ConfigError(f"value is {row['value']!r}", where=f"row {row['id']}", expected="a number") from None
     case = case_of(row)
-    key = (case.model.name, case.plan, case.gpu.name, case.stack, row.get("network"), row.get("notes"))
+    key = (case.model, case.plan, case.gpu.name, case.stack, cluster_of(row, case.gpu))
     kept = None if known is None else known.get(key)
     if kept is None:
         work = job_of(row, case)

@@ -48,6 +48,12 @@ _FAMILY_STACKS = {
     "automodel": "nemo_automodel", "llm-foundry": "llm_foundry", "simumax-b200": "megatron_core_simumax",
     "bigscience": "deepspeed_megatron", "vtrain-multi": "megatron_deepspeed_plain", "vtrain-single": "megatron_deepspeed_plain",
 }  # fmt: skip
+#: recomputation where a row is silent, by stack, and why
+_RECOMPUTE = {
+    "megascale": ("selective", "assumed"),
+    "megatron_lm_2022": ("selective", "assumed"),
+    "nemo_automodel": ("full", "as in NeMo AutoModel's benchmark configurations (activation_checkpointing: true)"),
+}
 #: from this line on (section "Rebalancing layers") BigScience's chronicle uses the BF16 optimizer, which accumulates in fp32
 _BF16_LINE = 895
 #: most virtual stages assumed (NeMo and Megatron-Bridge recipes of dense models stay at or below it)
@@ -223,8 +229,8 @@ def _plan(row: Row, notes: list[str]) -> Plan:
     if row.get("recompute"):
         recompute = row["recompute"]
     else:
-        recompute = "selective" if stack in ("megascale", "megatron_lm_2022") else "none"
-        notes.append(f"recompute unstated: {recompute} assumed")
+        recompute, why = _RECOMPUTE.get(stack, ("none", "assumed"))
+        notes.append(f"recompute unstated: {recompute}, {why}")
     precision = _precision(row, notes)
     sequence = row["sequence_parallel"] == "yes" if row.get("sequence_parallel") else tp > 1
     if not row.get("sequence_parallel") and tp > 1:
@@ -237,7 +243,8 @@ def _plan(row: Row, notes: list[str]) -> Plan:
     return plan(
         tp=tp, pp=pp, dp=dp, cp=cp, ep=ep, vpp=vpp, micro_batch=micro, global_batch=batch, seq=_int(row, "seq_len", where),
         precision=precision, recompute=recompute, sequence_parallel=sequence and tp > 1, zero=zero, shard_group=group,
-        reshard=zero == 3, capacity=1.0 if "tokendrop" in row["model"] else 0.0,
+        # NOTE: weights gathered for a pipeline's first micro-batch stay for all (AutoModel: reshard_after_forward: false)
+        reshard=zero == 3 and (pp == 1 or stack != "nemo_automodel"), capacity=1.0 if "tokendrop" in row["model"] else 0.0,
         grad_dtype="fp32" if fp32_gradients else "bf16" if "mp_mode=PURE" in row.get("aux", "") else None,
     )  # fmt: skip
 

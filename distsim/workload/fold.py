@@ -64,7 +64,7 @@ def fold(graph: TaskGraph, groups: Instances, ways: Peers, images: Images, *, fo
             refinement.settle(level)
             found = _count(refinement.rank)
             if found > count:
-                reasons.append(f"{count:,} classes of ranks became {found:,} by {why}")
+                reasons.append(f"{count:,} class{'es' if count > 1 else ''} of ranks became {found:,} by {why}")
             count = found
         programs = len(np.unique(graph.rank_program))
         reasons.insert(0, f"{graph.ranks:,} ranks run {programs:,} program{'s' if programs > 1 else ''}")

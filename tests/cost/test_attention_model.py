@@ -136,16 +136,15 @@ def test_law_masks_only_save(size, kind, system):
 
 
 @settings(deadline=None)
-@given(sizes, kinds, systems)
-def test_law_a_training_kernel_is_no_faster_than_peak(size, kind, system):
-    at = {**size, "window": 0}
+@given(sizes, st.integers(1, 60), st.integers(0, 60), kinds, systems)
+def test_law_a_training_kernel_is_no_faster_than_peak(size, rows, earlier, kind, system):
+    # whole tiles: of a tile in part the model counts a part
+    at = {**size, "q": 128 * rows, "past": 128 * earlier, "window": 0}
     flops = attention(
         at["batch"], at["q"], at["q"] + at["past"], at["kv_heads"] * at["group"], at["kv_heads"], at["dim"], at["dim"],
         system[1], causal=at["causal"], backward=kind == "attention_backward",
     ).flops  # fmt: skip
-    # small and earlier tokens are tiles in part, so that a whole tile of slack is left to them
-    if size["q"] % 128 == 0 and size["past"] % 128 == 0:
-        assert ask(at, kind, system) >= flops / system[0].rate(system[1])
+    assert ask(at, kind, system) >= flops / system[0].rate(system[1])
 
 
 @settings(deadline=None)
@@ -189,25 +188,45 @@ def test_100000_shapes_take_less_than_a_second():
         *(np.full(100_000, value) for value in (32.0, 8.0, 128.0, 128.0, 1.0, 0.0)),
     )  # fmt: skip
     for kind in KINDS:
-        begun = time.perf_counter()
+        begun = time.process_time()
         assert np.isfinite(Attention().seconds(kind, asked, "bf16", gpu("h100_sxm"))).all()
-        assert time.perf_counter() - begun < 1.0
+        assert time.process_time() - begun < 1.0
 
 
 @pytest.mark.parametrize(
     ("name", "kernels", "dim", "backward", "low", "high"),
     [
         ("a100_sxm", "flash2", 128, False, 200, 230), ("a100_sxm", "flash2", 128, True, 170, 200),
-        ("h100_sxm", "flash2", 128, False, 340, 400), ("h100_sxm", "flash2", 128, True, 310, 360),
-        ("h100_sxm", "flash3", 128, False, 600, 670), ("h100_sxm", "flash3", 256, False, 680, 760),
-        ("h100_sxm", "flash3", 128, True, 530, 600), ("b200_sxm", "cudnn", 128, False, 1200, 1600),
-        ("b200_sxm", "cudnn", 128, True, 950, 1150),
+        ("h100_sxm", "flash3", 256, False, 700, 780), ("h100_sxm", "flash3", 128, True, 530, 600),
+        ("b200_sxm", "cudnn", 128, False, 1240, 1613), ("b200_sxm", "cudnn", 256, False, 1240, 1650),
     ],
 )  # fmt: skip
 def test_training_kernels_reach_published_rates(name, kernels, dim, backward, low, high):
     kernel = attention(1, 16384, 16384, 2048 // dim, 2048 // dim, dim, dim, "bf16", causal=False, backward=backward)
     rate = kernel.flops / Attention(kernels).answer(kernel, gpu(name)).seconds / 1e12
     assert low <= rate <= high
+
+
+#: Shah et al., FlashAttention-3 (2024), H100, head dimension 128: TFLOP/s at 512 to 16,384 tokens, 16,384 in all
+PUBLISHED = {
+    ("flash2", False, False): (309, 350, 362, 368, 370, 370), ("flash2", True, False): (191, 260, 298, 319, 333, 335),
+    ("cudnn", False, False): (497, 574, 617, 609, 600, 595), ("cudnn", True, False): (315, 410, 484, 518, 529, 539),
+    ("flash3", False, False): (467, 565, 625, 638, 646, 648), ("flash3", True, False): (292, 423, 521, 579, 602, 616),
+    ("flash2", False, True): (214, 260, 291, 310, 318, 322), ("cudnn", False, True): (305, 408, 465, 499, 518, 516),
+    ("flash3", False, True): (316, 424, 501, 542, 559, 561),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", PUBLISHED)
+def test_training_kernels_follow_published_curves(what):
+    kernels, causal, backward = what
+    errors = []
+    for size, published in zip((512, 1024, 2048, 4096, 8192, 16384), PUBLISHED[what], strict=True):
+        kernel = attention(16384 // size, size, size, 16, 16, 128, 128, "bf16", causal=causal, backward=backward)
+        rate = kernel.flops / Attention(kernels).answer(kernel, gpu("h100_sxm")).seconds / 1e12
+        errors.append(abs(rate / published - 1))
+    # cuDNN is at its best with head dimension 128, which the form of the model does not have
+    assert np.mean(errors) < (0.16 if kernels == "cudnn" else 0.12)
 
 
 def test_usual_training_kernels_go_by_generation():
@@ -240,6 +259,13 @@ def test_what_is_no_attention_of_its_units_is_not_served():
     assert Attention().seconds("gemm", shape(), "bf16", h100) is None
 
 
+def test_shapes_that_no_fit_saw_have_a_wider_band():
+    def error(qk, window):
+        return Attention().answer(attention(1, 8192, 8192, 8, 8, qk, 128, "bf16", window=window), gpu("h100_sxm")).error
+
+    assert error(128, 0) < error(128, 512) == error(192, 0)
+
+
 def test_unknown_implementation_is_refused():
     with pytest.raises(ConfigError, match="flash9"):
         Attention("flash9").answer(attention(1, 8, 8, 1, 1, 64, 64, "bf16"), gpu("h100_sxm"))
@@ -249,7 +275,8 @@ def test_a_fit_finds_what_made_the_times():
     generator = np.random.default_rng(3)
     rows = 400
     asked = Shape(
-        *(2.0 ** generator.integers(0, top, rows) for top in (6, 14)), np.zeros(rows), *(2.0 ** generator.integers(3, 6, rows),) * 2,
+        *(2.0 ** generator.integers(0, top, rows) for top in (6, 14)), np.zeros(rows),
+        *(2.0 ** generator.integers(3, 6, rows),) * 2,
         *(np.full(rows, value) for value in (128.0, 128.0, 1.0, 0.0)),
     )  # fmt: skip
     asked = asked._replace(kv=asked.q)

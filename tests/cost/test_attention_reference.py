@@ -71,7 +71,7 @@ def test_rows_that_cannot_be_expressed_are_counted(tmp_path, changes, reason):
 def test_report_is_json_with_groups_by_provider(tmp_path):
     report, errors = judged(ContextPart(), table(tmp_path / "t.parquet"))
     assert len(errors) == 1
-    assert set(report.groups) == {f"attention context, h100_sxm, bfloat16, {name}" for name in ("attention", "roofline")}
+    assert set(report.groups) == {f"attention context, h100_sxm, bf16, {name}" for name in ("attention", "roofline")}
     json.dumps(report.document())
 
 

@@ -86,10 +86,10 @@ def test_a_remembered_answer_takes_about_a_microsecond():
 
 
 def _timed(chain, kernel):
-    begun = time.perf_counter()
+    begun = time.process_time()
     for _ in range(10_000):
         chain.answer(kernel, H100)
-    return (time.perf_counter() - begun) / 10_000
+    return (time.process_time() - begun) / 10_000
 
 
 KERNELS = {
@@ -152,7 +152,7 @@ def test_default_chain_refuses_what_it_cannot_use(tmp_path):
         default_chain(H100, str(tmp_path / "none.csv"))
     with pytest.raises(ConfigError, match="unknown key"):
         default_chain(H100, "aiconfigurator:nonsense=1")
-    with pytest.raises(ConfigError, match="fp16 on|in int8 on"):
+    with pytest.raises(ConfigError, match="in int8 on v100_sxm"):
         default_chain(gpu("v100_sxm")).answer(Kernel("gemm", (1, 2, 3), "int8", 12.0, 12.0), gpu("v100_sxm"))
 
 

@@ -135,9 +135,7 @@ def test_columns_tell_the_kind(tmp_path):
     grouped = read(write(tmp_path / "c.csv", "dtype,groups,m,n,k,latency_us\nbf16,4,1,2,3,1\n"))
     table = Table.of(grouped)
     assert table.answer(grouped_gemm(4, 1, 2, 3, "bf16"), A100).seconds == pytest.approx(1e-6)
-    mixed = read(
-        write(tmp_path / "d.csv", "kind,dtype,m,n,k,latency_us\ngemm,bf16,1,2,3,1\n")
-    )
+    mixed = read(write(tmp_path / "d.csv", "kind,dtype,m,n,k,latency_us\ngemm,bf16,1,2,3,1\n"))
     assert mixed[0].kind == "gemm"
 
 
@@ -181,7 +179,7 @@ def test_bad_files_name_file_column_and_row(tmp_path, text, parts):
 
 
 def test_unreadable_files_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="none.csv"):
+    with pytest.raises(ConfigError, match=r"none\.csv"):
         read(tmp_path / "none.csv")
     with pytest.raises(ConfigError, match=r"bad\.parquet.*Parquet"):
         read(write(tmp_path / "bad.parquet", "no parquet"))
@@ -248,7 +246,7 @@ def test_aiconfigurator_backend_and_version_choose(package):
     assert old.answer(gemm(64, 128, 256, "bf16"), H100).seconds == pytest.approx(9e-3)
     with pytest.raises(ConfigError, match=r"vllm.*\n.*sglang, trtllm"):
         Aiconfigurator(folder=str(package), backend="vllm")
-    with pytest.raises(ConfigError, match="7.7"):
+    with pytest.raises(ConfigError, match=r"7\.7"):
         Aiconfigurator(folder=str(package), version="7.7")
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from building import program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distsim.analysis.breakdown import PARTS, breakdown
 from distsim.api import replay_folded
 from distsim.topology.spec import build
 from distsim.trace.graph import CollectiveType, Group, NodeType, PeerKind, TaskGraph
 
 TOPOLOGIES = (
-    "fat_tree", "fat_tree:oversubscription=4", "dgx_h100", "h100_superpod:nodes_per_unit=2,oversubscription=4", "torus", "switch",
-    "rail_optimized:gpus_per_node=4,nodes_per_unit=2,oversubscription=2", "rail_optimized:gpus_per_node=4,rails=1",
+    "fat_tree", "fat_tree:oversubscription=4", "dgx_h100", "h100_superpod:nodes_per_unit=2,oversubscription=2", "torus",
+    "switch", "rail_optimized:gpus_per_node=4,nodes_per_unit=2,oversubscription=2", "rail_optimized:gpus_per_node=4,rails=1",
 )  # fmt: skip
 KINDS = (
     CollectiveType.ALL_REDUCE, CollectiveType.ALL_GATHER, CollectiveType.REDUCE_SCATTER, CollectiveType.ALL_TO_ALL,
@@ -49,12 +52,13 @@ def symmetric(draw):
             if what == "compute":
                 added = [(NodeType.COMP, {"duration_ps": times[(i + 3 * p) % 5]})]
             elif what == "ring":
-                added = [(NodeType.COMM_SEND, {"peer": 1, "peer_kind": PeerKind.IN_GROUP, "group": 0, "bytes": size, "tag": i}),
-                         (NodeType.COMM_RECV, {"peer": -1, "peer_kind": PeerKind.IN_GROUP, "group": 0, "bytes": size, "tag": i})]  # fmt: skip
+                values = {"peer_kind": PeerKind.IN_GROUP, "group": 0, "bytes": size, "tag": i}
+                added = [(NodeType.COMM_SEND, {"peer": 1, **values}), (NodeType.COMM_RECV, {"peer": -1, **values})]
             elif what in ("pp", "pp back"):
                 way = 1 if what == "pp" else -1
-                added = [(k, {"peer": sign * inner, "peer_kind": PeerKind.OFFSET, "bytes": size})
-                         for k, sign in ((NodeType.COMM_SEND, way), (NodeType.COMM_RECV, -way)) if 0 <= p + sign < pp]  # fmt: skip
+                sides = ((NodeType.COMM_SEND, way), (NodeType.COMM_RECV, -way))
+                values = {"peer_kind": PeerKind.OFFSET, "bytes": size, "tag": i}
+                added = [(k, {"peer": sign * inner, **values}) for k, sign in sides if 0 <= p + sign < pp]
             else:
                 group = {"tp": 0, "dp": 1, "world": -1}[what]
                 added = [(NodeType.COMM_COLL, {"collective": kind, "bytes": size, "group": group})]
@@ -101,8 +105,6 @@ def test_law_5_folded_is_unfolded_with_interference(graph, spec, slow):
 def test_law_5_folded_is_unfolded_where_one_rank_is_slow(graph, spec, odd, data):
     number = int(graph.rank_program[odd])
     one = graph.programs[number]
-    import dataclasses
-
     slow = dataclasses.replace(one, duration_ps=np.where(one.duration_ps > 0, one.duration_ps * 3 + 1, one.duration_ps))
     which = graph.rank_program.copy()
     which[odd] = len(graph.programs)
@@ -120,3 +122,14 @@ def test_law_5_folded_is_unfolded_however_ranks_are_placed(placing, graph, spec,
     every = np.arange(graph.ranks)
     hosts = every[::-1] if placing == "reversed" else np.random.default_rng(seed).permutation(every)
     same(graph, topology, hosts=hosts)
+
+
+@settings(max_examples=15, deadline=None)
+@given(graph=symmetric(), spec=st.sampled_from(TOPOLOGIES))
+def test_law_5_the_breakdown_of_a_folded_run_is_that_of_all_ranks(graph, spec):
+    topology = build(spec, graph.ranks)
+    few, every = (breakdown(replay_folded(graph, topology, fold=fold)) for fold in (True, False))
+    for part in (*PARTS, "waiting", "hidden"):
+        assert getattr(few, part).tolist() == getattr(every, part).tolist(), part
+    for column in ("rank", "kind", "group", "exposed", "hidden", "waiting"):
+        assert getattr(few.shares, column).tolist() == getattr(every.shares, column).tolist(), column

@@ -41,7 +41,7 @@ def bound(point: Mapping[str, Any]) -> dict[str, Any]:
     if 96 % tp:
         raise ConfigError(f"tp {tp} does not divide 96 attention heads", where="plan")
     if 2**36 // (tp * pp) > 2**35:
-        raise OutOfMemoryError(f"{2**36 // (tp * pp)} bytes are needed", where="plan")
+        raise OutOfMemoryError(f"{2**36 // (tp * pp)} bytes are needed", where="plan", stage=0, term="weights", over=1)
     return {"step_ps": 10**12 // (tp * pp) + 10**10 * (tp - 1), "memory_bytes": 2**36 // (tp * pp)}
 
 

@@ -57,7 +57,7 @@ def test_a_study_is_right_and_its_files_tell_it(fake_study, tmp_path, capsys):
     assert counts == f"32 points: {len(wanted)} run, {32 - len(wanted)} refused before, 0 failed"
     summary = json.loads((out / "summary.json").read_text())
     reasons = {one["reason"]: one["count"] for one in summary["reasons"]}
-    assert reasons == {"tp N does not divide N attention heads": 6, "tp * pp <= 32": 4, "does not fit in memory": 1}
+    assert reasons == {"tp N does not divide N attention heads": 6, "tp * pp <= 32": 4, "does not fit, most of it weights": 1}
     assert summary["best"] == least
     assert (out / "study.yaml").read_text() == fake_study.read_text()
 

@@ -20,14 +20,14 @@ def plan(**options: object) -> Plan:
 
 def moe_model(**options: object) -> Model:
     """Two dense and six sparse layers of 16 experts."""
-    base: dict[str, object] = {"name": "moe", "layers": 8, "hidden": 512, "heads": 8, "kv_heads": 8, "head_dim": 64, "ffn_hidden": 1024,
-            "vocab": 4096}  # fmt: skip
+    base: dict[str, object] = {"name": "moe", "layers": 8, "hidden": 512, "heads": 8, "kv_heads": 8, "head_dim": 64}
+    base |= {"ffn_hidden": 1024, "vocab": 4096}
     base["moe"] = Moe.model_validate({"experts": 16, "topk": 2, "ffn_hidden": 256, "dense_layers": 2})
     return Model.model_validate({**base, **options})
 
 
-#: as of 2022: scores in memory
-UNFUSED = software(attention="unfused")
+#: as of 2022: scores and masks of dropout in memory
+UNFUSED = software(attention="unfused", dropout=True)
 GPT = Model.model_validate({
     "name": "gpt3-175b", "layers": 96, "hidden": 12288, "heads": 96, "kv_heads": 96, "head_dim": 128, "ffn_hidden": 49152,
     "vocab": 51200, "gated": False, "tied": True, "norm": "layernorm", "positions": "learned", "bias": True,

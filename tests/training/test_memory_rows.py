@@ -10,8 +10,8 @@ from distsim.validation import training_rows as rows
 ROW = {
     "id": "R1", "family": "simumax-b200", "source": "test", "year": "2025", "model": "llama", "layers": "8", "hidden": "4096",
     "heads": "32", "kv_heads": "8", "ffn_hidden": "14336", "vocab": "128256", "seq_len": "4096", "gpu": "H100-80G",
-    "n_gpus": "16", "dp": "4", "tp": "2", "pp": "2", "cp": "1", "ep": "1", "vpp": "2", "micro_batch": "1.0", "global_batch": "32.0",
-    "precision": "bf16", "recompute": "none", "sequence_parallel": "yes", "zero_stage": "1",
+    "n_gpus": "16", "dp": "4", "tp": "2", "pp": "2", "cp": "1", "ep": "1", "vpp": "2", "micro_batch": "1.0", 
+    "global_batch": "32.0", "precision": "bf16", "recompute": "none", "sequence_parallel": "yes", "zero_stage": "1",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from memory_cases import moe_model, software
 
 from distsim.hardware.gpu import gpu
-from distsim.workload.training.memory import states, weights
+from distsim.workload.training.memory import memory_of, states, weights
 from distsim.workload.training.plan import Plan
 from distsim.workload.training.stack import Stack
 
@@ -75,6 +75,15 @@ def test_ranks_together_hold_the_model_once(pp, ep, tp):
     total = sum(tp * (one.dense + one.embedding) + ep * one.experts + tp * one.head for one in held)
     # the final norm is on every tp rank, as the layers' norms
     assert total == pytest.approx(model.parameters + (tp - 1) * (repeated + model.hidden))
+
+
+def test_weights_in_fp8_only():
+    """fp8_param_gather: layers' weights have no 16-bit copy; embedding and head have."""
+    plan, model = Plan(precision="mxfp8"), moe_model()
+    both, one = (memory_of(model, plan, software(quantised_weights=only), B200).worst.terms for only in (False, True))
+    assert one["quantised weights"] == both["quantised weights"]
+    assert one["weights"] == 2 * (2 * model.vocab * model.hidden + model.hidden)
+    assert both["weights"] == 2 * model.parameters
 
 
 def test_vocabulary_is_padded_for_tp():

@@ -78,11 +78,12 @@ def calibrate(gemms: Gemms, *, residual: bool = False, seed: int = 0) -> tuple[F
     if residual and len(gemms.seconds) < FEWEST_LEARNED:
         raise ConfigError(
             f"{len(gemms.seconds)} rows are too few to learn a residual for {gemms.gpu.name}, {gemms.dtype}",
-            where="--residual", expected=f"at least {FEWEST_LEARNED}", fix="Leave out --residual: the tile/wave model needs 40.",
+            where="--residual", expected=f"at least {FEWEST_LEARNED}", fix="Leave out --residual.",
         )  # fmt: skip
     known = TileWave().parameters(gemms.gpu, gemms.dtype)
     prior = known[0] if known else typical(gemms.dtype)
-    fitted, errors = calibrated(gemms, prior)
+    plain, hybrid = left_out_both(gemms, prior, seed) if residual else (None, None)
+    fitted, errors = calibrated(gemms, prior, plain)
     parameters = TileWaveParameters.read(fitted)
     size = np.abs(errors)
     figures: dict[str, Any] = {
@@ -91,8 +92,7 @@ def calibrate(gemms: Gemms, *, residual: bool = False, seed: int = 0) -> tuple[F
         "fitted": float(np.abs(relative_errors(gemms, parameters)).mean()),
         "before": float(np.abs(relative_errors(gemms, prior)).mean()), "prior": known[1] if known else "typical",
     }  # fmt: skip
-    if residual:
-        _, hybrid = left_out_both(gemms, prior, seed)
+    if hybrid is not None:
         figures["learned"] = float(np.abs(hybrid).mean())
         learner = learn(gemms, parameters, np.random.default_rng(seed))
         fitted = fitted.model_copy(update={"residual": packed(learner, gemms.shapes, round(figures["learned"], 4))})
@@ -102,4 +102,5 @@ def calibrate(gemms: Gemms, *, residual: bool = False, seed: int = 0) -> tuple[F
 def file_of(fits: Iterable[Fit], paths: Sequence[str]) -> Fits:
     """What is written: fits, and the files that they come from."""
     names = ", ".join(Path(path).name for path in paths)
-    return Fits(version=VERSION, model=MODEL, borrowed_error=0.0, source=f"distsim calibrate compute, {names}", fits=tuple(fits))
+    source = f"distsim calibrate compute, {names}"
+    return Fits(version=VERSION, model=MODEL, borrowed_error=0.0, source=source, fits=tuple(fits))

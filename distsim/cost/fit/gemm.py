@@ -100,8 +100,8 @@ def left_out_errors(gemms: Gemms, prior: TileWaveParameters, *, rounds: int = 40
     return np.asarray(errors[~np.isnan(errors)])
 
 
-def calibrated(gemms: Gemms, prior: TileWaveParameters) -> tuple[Fit, Array]:
-    """The fit to all rows, with the error of left-out ones; and those errors.
+def calibrated(gemms: Gemms, prior: TileWaveParameters, errors: Array | None = None) -> tuple[Fit, Array]:
+    """The fit to all rows, with the error of left-out ones; and those errors (given where they are known already).
 
     Raises: ConfigError on fewer than FEWEST distinct shapes, or where they are all of one fold.
     """
@@ -112,7 +112,7 @@ def calibrated(gemms: Gemms, prior: TileWaveParameters) -> tuple[Fit, Array]:
             expected=f"at least {FEWEST}",
             fix="Measure more: m of 1 to 16384 on the weight shapes (n, k) of a few models.",
         )  # fmt: skip
-    errors = left_out_errors(gemms, prior)
+    errors = left_out_errors(gemms, prior) if errors is None else errors
     if not len(errors):
         raise ConfigError("all rows are of one weight shape (n, k), so none can be left out", where="calibrate compute",
                           expected="several (n, k)")  # fmt: skip

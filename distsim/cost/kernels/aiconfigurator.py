@@ -116,7 +116,8 @@ class Aiconfigurator:
         self._tables: dict[tuple[str, str], Table | None] = {}
         self.refused: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
-        known = {path.name for path in self._folder.glob("*/*/*") if path.is_dir()}
+        families = {family for files in FILES.values() for family, *_ in files}
+        known = {path.name for family in families for path in self._folder.glob(f"*/{family}/*") if path.is_dir()}
         if backend and backend not in known:
             raise ConfigError(f"no backend {backend!r}", where=str(self._folder), expected=", ".join(sorted(known)))
         if version and not any(self._folder.glob(f"*/*/{backend or '*'}/{version}")):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -95,15 +95,24 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """Speed of a training kernel over the arithmetic rate of the fitted inference kernel of the same generation.
+    """A training kernel, as it differs from the fitted serving kernel of the same generation.
 
-    forward, backward: rates over it (the backward pass does 2.5 times the work); overhead: s per kernel launched.
+    Attributes:
+        forward, backward: arithmetic rates over its rate (the backward pass does 2.5 times the work).
+        overhead: s per kernel launched.
+        error: usual relative error.
+        changes: constants of :class:`Prefill` that it has of its own.
     """
 
     forward: float
     backward: float
     overhead: float
     error: float
+    changes: Mapping[str, float]
+
+    def applied(self, serving: Prefill, launches: int) -> Prefill:
+        """Constants of a pass of ``launches`` kernels; what serving does before the kernel proper is left out."""
+        return replace(serving, **{"passes": 0.0, **self.changes, "overhead": launches * self.overhead})
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,4 +175,5 @@ def training(gpu: Gpu, implementation: str = "") -> Training:
     name = implementation or known["usual"].get(gpu.generation, known["usual"]["*"])
     by_generation = known["implementations"][name]
     found = by_generation.get(gpu.generation) or by_generation["*"]
-    return Training(*(float(found[key]) for key in ("forward", "backward", "overhead", "error")))
+    forward, backward, overhead, error = (float(found[key]) for key in ("forward", "backward", "overhead", "error"))
+    return Training(forward, backward, overhead, error, found.get("changes", {}))

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from distsim.analysis.training import columns
 from distsim.registry import register
-from distsim.sweep.evaluator import Evaluator
-from distsim.training import TrainSpec
+from distsim.sweep.evaluator import Columns, Evaluator, Point
+from distsim.training import TrainSpec, train
 from distsim.workload.training.plan import Plan
 
 #: fields that follow from others where they are left out: no default that an expression could use
@@ -28,9 +29,14 @@ def _fields(*specs: type[BaseModel]) -> dict[str, object]:
     return {name: ... if value is PydanticUndefined or name in _FOLLOW else value for name, value in found.items()}
 
 
+def evaluate(point: Point) -> Columns:
+    """Flat columns of one simulated plan, deterministic values only. Raises as ``distsim.training.train``."""
+    return columns(train(TrainSpec.of(point)))
+
+
 TRAINING = register("study", "training")(
     Evaluator(
-        "training", "distsim.training:evaluate", _fields(TrainSpec, Plan), ("model", "cluster"), "distsim.training:bound",
+        "training", f"{__name__}:evaluate", _fields(TrainSpec, Plan), ("model", "cluster"), "distsim.training:bound",
         objectives,
     )
 )  # fmt: skip

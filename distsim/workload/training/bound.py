@@ -28,7 +28,7 @@ def step_bound(costs: Costs) -> int:
         if schedule.copies == 1:
             own = first.index(stage)
             lead = sum(forward[:own])
-            trail = sum(whole[chunk].span - (whole[chunk].weight if split else 0) for chunk in range(own))
+            trail = 0 if split else sum(whole[chunk].span for chunk in range(own))  # gradients of weights may fill it
         held = [costs.weights[chunk] for chunk, at in enumerate(first) if at == stage]
         dense, expert = sum(w.dense for w in held), sum(w.expert for w in held)
         if plan.zero:

@@ -84,17 +84,23 @@ class Collectives:
     def message(self, size: int, src: int, dst: int) -> int:
         """ps of a message between two ranks."""
         key = ("send", size, src, dst)
-        found = self._known.get(key)
+        found = self._shared.get(key)
         if found is None:
-            found = self._known[key] = self._path(size, src, dst)
+            found = self._shared[key] = self._message(size, src, dst)
         return found
+
+    def _message(self, size: int, src: int, dst: int) -> int:
+        if src == dst or size <= 0:
+            return 0
+        system = self._system((src, dst))
+        return self._path(size, src, dst) if system is None else nccl_plan("send_recv", size, system).time_ps
 
     def _time(self, operation: str, size: int, ranks: tuple[int, ...]) -> int:
         n = len(ranks)
         if n == 1 or size <= 0:
             return 0
         if operation == "send":  # a step round the ring
-            return max(self._path(size, ranks[i], ranks[(i + 1) % n]) for i in range(n))
+            return max(self.message(size, ranks[i], ranks[(i + 1) % n]) for i in range(n))
         system = self._system(ranks)
         if system is not None:
             whole = size * n if operation == "all_gather" else size

@@ -6,6 +6,7 @@ A unit is the smallest piece of a block whose boundaries others can see: gradien
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -64,7 +65,12 @@ class Costs:
         self._blocks: dict[tuple[object, ...], BlockTime] = {}
         self._shape = _shape(plan)
         rates = stack.gemm
-        self._gemm_rate = rates.get(gpu.generation, rates.get("*", 1.0))
+        self._gemm_rate = rates.get(gpu.generation, rates.get("*", 1.0)) * gpu.clock
+        rate = stack.attention_rate
+        # NOTE: providers tell the usual fused kernel of the GPU's generation, whatever the stack's was
+        self._attention_rate = gpu.clock * (stack.context_rate if plan.cp > 1 else 1.0) * (
+            rate if isinstance(rate, float) else rate.get(gpu.generation, rate.get("*", 1.0))
+        )
 
     # --- kernels and units ------------------------------------------------------------------------------------------------
 
@@ -85,7 +91,7 @@ class Costs:
         if kernel.kind == "memory":
             return self.stack.memory_rate
         if kernel.kind in ("attention", "attention_backward"):
-            return self.stack.attention_rate
+            return self._attention_rate
         return self._gemm_rate
 
     def message_ps(self, operation: Operation) -> int:
@@ -163,8 +169,9 @@ class Costs:
             found = self._blocks.get(composed)
             if found is None:
                 parts = [(self.time(unit, direction), times) for unit, times in kinds.values()]
-                parts.append((BlockTime(0, host=round(self.stack.micro_batch_overhead * _PS / 2)), 1))
-                found = self._blocks[composed] = merged(parts)
+                found = merged(parts)
+                waits = round(self.stack.micro_batch_overhead * _PS / 2)  # the host synchronises: nothing hides it
+                found = self._blocks[composed] = replace(found, span=found.span + waits, launch=found.launch + waits)
             self._blocks[key] = found
         return found
 

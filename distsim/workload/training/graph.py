@@ -25,12 +25,12 @@ from distsim.workload.training.blocks import merged
 from distsim.workload.training.communicators import members
 from distsim.workload.training.costs import Costs, Unit
 from distsim.workload.training.operations import COMPUTE, Operation
-from distsim.workload.training.schedules.slot import F, Slot, W
+from distsim.workload.training.schedules.slot import BW, F, Slot, W
 
-import os
-_X = int(os.environ.get("XX", "0"))
+_OFFSET = int(PeerKind.OFFSET)
 GRAINS = ("block", "kernel")
-_FILLED = ("type", "name", "duration_ps", "collective", "bytes", "group", "peer", "tag", "stream")
+_FILLED = ("type", "name", "duration_ps", "collective", "bytes", "group", "peer", "tag", "stream",
+           "peer_kind")  # fmt: skip
 
 
 def build(costs: Costs, grain: str = "block") -> TaskGraph:
@@ -184,9 +184,13 @@ class _Stage:
 
     def _part(self, slot: Slot, span: int, weight: int) -> int:
         """ps of a slot: split backward passes leave the gradients of weights to their W slots."""
-        if slot.phase == F or not self._schedule.splits_backward:
+        if not self._split(slot.phase):
             return span
         return weight if slot.phase == W else span - weight
+
+    def _split(self, phase: str) -> bool:
+        """Whether the gradients of weights are apart from the rest of this backward pass."""
+        return self._schedule.splits_backward and phase not in (F, BW)
 
     def _unit(self, slot: Slot, units: Sequence[Unit], which: Sequence[int]) -> None:
         """Some units of a block, in the order of the pass."""
@@ -201,7 +205,7 @@ class _Stage:
 
     def _operations(self, operations: Sequence[Operation], phase: str) -> None:
         """One node per operation; the next unit waits for all of them."""
-        split = self._schedule.splits_backward and phase != F
+        split = self._split(phase)
         made: list[int] = []
         trailing: list[int] = []
         for operation in operations:
@@ -214,6 +218,10 @@ class _Stage:
                 made.append(self._compute(operation.name, self.costs.kernel_ps(operation)))
                 continue
             deps = [*deps, *([self._last] if self._last >= 0 and not deps else []), *self._held]
+            if operation.operation == "send":
+                made.append(self._pass_on(operation, deps))
+                trailing.append(made[-1])
+                continue
             kind = CollectiveType[operation.operation.upper()]
             made.append(self._collective(operation.name, kind, operation.bytes, operation.group, deps))
             trailing.append(made[-1])
@@ -240,7 +248,7 @@ class _Stage:
         """A backward pass whose gradients are reduced bucket by bucket beside it."""
         for which in self._buckets(units, range(len(units) - 1, -1, -1)):
             self._unit(slot, units, which)
-            if slot.phase == W or not self._schedule.splits_backward:
+            if slot.phase == W or not self._split(slot.phase):
                 self._reduce(sum(units[i].dense for i in which), sum(units[i].expert for i in which), [self._last])
 
     def _reduce(self, dense: int, expert: int, after: list[int]) -> None:
@@ -293,7 +301,7 @@ class _Stage:
         late = not forward and self.stack.late_prefetch
         gathered: dict[int, list[int]] = {}
         for i in order:
-            ahead = 0 if _X else self.plan.prefetch
+            ahead = self.plan.prefetch if self._overlap_gather else 0
             while due and (due[0] == i or (len(gathered) <= ahead and not late)):
                 # begins when the unit before those gathered ahead is done: no more weights than that are held
                 limit = ahead - len(gathered)
@@ -304,7 +312,7 @@ class _Stage:
             if i in gathered:
                 self._held.extend(gathered.pop(i))
                 copies = self.costs.gathered_ps(units[i].dense + units[i].expert)
-            reduces = not forward and not (self._schedule.splits_backward and slot.phase != W)
+            reduces = slot.phase == W or not (forward or self._split(slot.phase))
             if reduces:
                 copies += self.costs.scattered_ps(units[i].dense + units[i].expert)
             self._unit(slot, units, [i])
@@ -312,9 +320,10 @@ class _Stage:
                 self._compute("copies of weights and gradients", copies)
             self._done.append(self._last)
             if reduces:
+                scattered = len(self._reduced)
                 self._reduce(units[i].dense, units[i].expert, [self._last])
-                if _X:
-                    self._held.extend(self._reduced[-1:])
+                if not self._overlap_reduce:
+                    self._held.extend(self._reduced[scattered:])
 
     # --- the end of the step -----------------------------------------------------------------------------------------------
 
@@ -371,22 +380,30 @@ class _Stage:
             group=self._groups[group], stream=self._streams[group],
         )  # fmt: skip
 
+    def _pass_on(self, operation: Operation, deps: Sequence[int]) -> int:
+        """A step round a communicator's ring: to the next member, from the one before."""
+        group, tag = self._groups[operation.group], len(self._rows)
+        ring = {"bytes": operation.bytes, "group": group, "tag": tag, "peer_kind": int(PeerKind.IN_GROUP)}
+        sent = self._add(NodeType.COMM_SEND, operation.name, {i for i in deps if i >= 0}, peer=1, **ring)
+        received = self._add(NodeType.COMM_RECV, operation.name, (sent,), peer=-1, **ring)
+        return received
+
     def _send(self, stage: int, size: int, tag: int) -> int:
-        return self._add(NodeType.COMM_SEND, "send", (self._last,), bytes=size, peer=self._offset(stage), tag=tag)
+        return self._add(NodeType.COMM_SEND, "send", (self._last,), bytes=size, peer=self._offset(stage), tag=tag, peer_kind=_OFFSET)
 
     def _receive(self, stage: int, size: int, tag: int) -> int:
-        return self._add(NodeType.COMM_RECV, "receive", (), bytes=size, peer=self._offset(stage), tag=tag)
+        return self._add(NodeType.COMM_RECV, "receive", (), bytes=size, peer=self._offset(stage), tag=tag, peer_kind=_OFFSET)
 
     def _offset(self, stage: int) -> int:
         return (stage - self.stage) * self._inner
 
     def _add(
         self, kind: NodeType, name: str, deps: Collection[int], duration_ps: int = -1, collective: int = -1, bytes: int = -1,
-        group: int = -1, peer: int = -1, tag: int = -1, stream: int = -1,
+        group: int = -1, peer: int = -1, tag: int = -1, stream: int = -1, peer_kind: int = int(PeerKind.RANK),
     ) -> int:  # fmt: skip
         # NOTE: the hot path of sweeps: one tuple a node, turned into columns at the end
         row = len(self._rows)
-        self._rows.append((kind, self._names[name], duration_ps, collective, bytes, group, peer, tag, stream))
+        self._rows.append((kind, self._names[name], duration_ps, collective, bytes, group, peer, tag, stream, peer_kind))
         self._dep.extend(sorted(deps) if len(deps) > 1 else deps)
         self._dep_ptr.append(len(self._dep))
         return row
@@ -399,8 +416,6 @@ class _Stage:
             dtype, missing = COLUMNS[column]
             arrays[column] = np.array(given[column], dtype) if column in given else np.full(n, missing, dtype)
         arrays["id"] = np.arange(n, dtype=np.int64)
-        message = np.isin(arrays["type"], (int(NodeType.COMM_SEND), int(NodeType.COMM_RECV)))
-        arrays["peer_kind"] = np.where(message, int(PeerKind.OFFSET), int(PeerKind.RANK)).astype(np.int8)
         return Program(dep_ptr=np.array(self._dep_ptr, np.int64), dep=np.array(self._dep, np.int32), **arrays)
 
 

@@ -31,12 +31,13 @@ class Stack(BaseModel):
     about: str
     gemm: Mapping[str, float] = Field(description="GEMM rate over the microbenchmark's, by GPU generation; '*' for the others")
     attention: Literal["unfused", "flash", "flash2", "flash3"] = Field(description="unfused: scores written to memory")
-    attention_rate: float = Field(1.0, gt=0, description="attention rate over the provider's")
+    attention_rate: float | Mapping[str, float] = Field(1.0, description="attention rate over the provider's, as gemm")
+    context_rate: float = Field(1.0, gt=0, description="attention rate under context parallelism over that without it")
     memory_rate: float = Field(1.0, gt=0, description="bandwidth of element-wise kernels over the provider's")
     fusion: Literal["eager", "fused", "compiled"] = Field(description="passes over memory between the GEMMs")
     launch: float = Field(description="CPU time per kernel issued without CUDA graphs, s")
     layer_overhead: float = Field(0.0, description="CPU time per layer and pass beside its kernels (framework), s")
-    micro_batch_overhead: float = Field(0.0, description="per micro-batch and stage, s")
+    micro_batch_overhead: float = Field(0.0, description="host synchronisation per micro-batch and stage, half each way, s")
     step_overhead: float = Field(0.0, description="per step: data loading, logging, synchronisation, s")
     cuda_graphs: bool = False
     interference: float = Field(1.0, ge=1.0, description="how much slower computation is while a collective runs beside it")
@@ -52,15 +53,20 @@ class Stack(BaseModel):
     late_prefetch: bool = Field(
         False, description="FSDP gathers weights for the backward pass only behind the gradients before them (BACKWARD_POST)")
     bucket_bytes: int = Field(40_000_000, gt=0, description="gradient bucket")
+    fused_casts: bool = Field(
+        False, description="casts to FP8 and FP4 are part of the kernels before them (torch.compile); providers add that of x")
     grad_dtype: Literal["fp32", "bf16"] = "fp32"
     loss: Literal["eager", "parallel", "fused", "compiled"] = Field("fused", description="copies of the logits that it makes")
     selective: Literal["attention", "operations"] = Field(
         "attention", description="selective recomputation: of the attention core, or all but every second matrix product")
     master: Literal["optimizer", "weights"] = Field(
         "optimizer", description="fp32 master copy beside 16-bit weights in the optimizer, or the weights themselves (FSDP)")
+    dropout: bool = Field(False, description="dropout's masks are kept (GPT recipes before 2023)")
+    quantised_weights: bool = Field(
+        False, description="weights that FP8 products read live in FP8 only (fp8_param_gather), not in 16 bits too")
     dummy_gradients: bool = Field(
         False, description="fused weight gradients hand autograd an empty tensor of each weight's shape (Transformer Engine)")
-    gradient_copy: bool = Field(False, description="the step copies its share of 16-bit gradients to fp32 (DeepSpeed, apex)")
+    gradient_copy: bool = Field(False, description="an fp32 copy of its share of 16-bit gradients stays (DeepSpeed ZeRO)")
     fragmentation: float = Field(0.04, ge=0, description="memory reserved by the allocator over allocated, less 1")
     context_bytes: int = Field(1_600_000_000, ge=0, description="outside the allocator: CUDA context, modules, NCCL buffers")
     sources: Mapping[str, str] = Field(description="field -> where its figure comes from, or how it was fitted")

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distsim.errors import DeadlockError
-from distsim.trace.graph import CollectiveType, NodeType, Program, TaskGraph
+from distsim.trace.graph import CollectiveType, NodeType, PeerKind, Program, TaskGraph
 from distsim.workload.training.costs import Costs
 
 _COMP, _SEND, _RECV = (int(kind) for kind in (NodeType.COMP, NodeType.COMM_SEND, NodeType.COMM_RECV))
+_SENDS = 1 << 40  #: streams of sends, one per peer, are numbered around it
+_RING = int(PeerKind.IN_GROUP)
 _OPERATION = {int(kind): kind.name.lower() for kind in CollectiveType}
 
 
@@ -20,7 +22,7 @@ _OPERATION = {int(kind): kind.name.lower() for kind in CollectiveType}
 class _Stage:
     """A program as lists, and how far it has been worked out."""
 
-    rows: list[tuple[int, int, int, int, int, int, int, int]]
+    rows: list[tuple[int, int, int, int, int, int, int, int, int]]
     deps: list[list[int]]
     at: int = 0
 
@@ -48,7 +50,7 @@ def step_ps(graph: TaskGraph, costs: Costs) -> int:
 
 def _stage(program: Program) -> _Stage:
     columns = (program.type, program.duration_ps, program.stream, program.peer, program.tag, program.bytes, program.group,
-               program.collective)  # fmt: skip
+               program.collective, program.peer_kind)  # fmt: skip
     rows = list(zip(*(column.tolist() for column in columns), strict=True))
     pointers = program.dep_ptr.tolist()
     flat = program.dep.tolist()
@@ -65,13 +67,13 @@ def _advance(
     began = stage.at
     rows, deps = stage.rows, stage.deps
     while stage.at < len(rows):
-        kind, duration, stream, peer, tag, size, group, collective = rows[stage.at]
+        kind, duration, stream, peer, tag, size, group, collective, by = rows[stage.at]
         start = 0
         for dep in deps[stage.at]:
             if ends[dep] > start:
                 start = ends[dep]
         if kind == _RECV:
-            arrived = sent.get((s + peer // inner, s, tag))
+            arrived = sent.get((s if by == _RING else s + peer // inner, s, tag))
             if arrived is None:
                 break
             ends.append(max(start, arrived))
@@ -80,10 +82,14 @@ def _advance(
             ends.append(start + duration)
             free[stream] = start + duration
         elif kind == _SEND:
-            key = -2 - peer
-            other = s + peer // inner
+            key = _SENDS + peer
             start = max(start, free.get(key, 0))
-            end = start + costs.collectives.message(size, s * inner, other * inner)
+            if by == _RING:
+                key, other = _SENDS, s
+                end = start + costs.collectives.time("send", size, graph.groups[group].name, s * inner)
+            else:
+                other = s + peer // inner
+                end = start + costs.collectives.message(size, s * inner, other * inner)
             ends.append(end)
             free[key] = sent[s, other, tag] = end
         else:

@@ -54,6 +54,25 @@ def backward(w: Writer, layer: int) -> None:
     w.memory("norm backward", hidden * passes.norm[1], passes.norm_launches[1])
 
 
+def recompute_operations(w: Writer) -> None:
+    """All but the attention core and every second matrix product, in their order: queries and values are kept, keys and the
+    output projection are computed again (torchtitan's selective recomputation of operations)."""
+    shard = w.shard
+    model, passes, t = shard.model, PASSES[shard.stack.fusion], shard.plan.tp
+    hidden = shard.rows * model.hidden * shard.width
+    w.memory("norm", hidden * passes.norm[0], passes.norm_launches[0])
+    if model.mla is not None:
+        _projections(w)
+    else:
+        w.quantise(shard.tokens * model.hidden)
+        w.gemm("keys", shard.tokens, _kv_heads(shard) * model.head_dim, model.hidden)
+    _rope(w, 0)
+    width = model.heads * _head_dims(shard)[1] // t
+    w.quantise(shard.tokens * width)
+    w.gemm("attention output", shard.tokens, model.hidden, width)
+    w.memory("residual", hidden * passes.residual[0], passes.residual_launches[0])
+
+
 def _projections(w: Writer) -> None:
     shard = w.shard
     model, t = shard.model, shard.plan.tp

@@ -29,6 +29,14 @@ def backward(shard: Shard, layer: int) -> Operations:
         w.part = "recompute"
         _forward(w, layer)
         w.part = "dgrad"
+    elif shard.plan.recompute == "selective" and shard.stack.selective == "operations":
+        w.part = "recompute"
+        attention.recompute_operations(w)
+        if shard.model.sparse(layer):
+            moe.forward(w)
+        else:
+            mlp.recompute_operations(w, shard.model.ffn_hidden)
+        w.part = "dgrad"
     if shard.model.sparse(layer):
         moe.backward(w)
     else:

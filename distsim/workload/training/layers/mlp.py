@@ -27,6 +27,19 @@ def backward(w: Writer, ffn_hidden: int) -> None:
     w.memory("norm backward", hidden * passes.norm[1], passes.norm_launches[1])
 
 
+def recompute_operations(w: Writer, ffn_hidden: int) -> None:
+    """Norm and activation, and every second matrix product: of a gated MLP one of the two up projections, else the down one."""
+    shard = w.shard
+    passes, h, f = PASSES[shard.stack.fusion], shard.model.hidden, ffn_hidden // shard.plan.tp
+    w.memory("norm", shard.rows * h * shard.width * passes.norm[0], passes.norm_launches[0])
+    w.quantise(shard.tokens * (h if shard.model.gated else f))
+    if shard.model.gated:
+        w.gemm("mlp up", shard.tokens, f, h)
+    activation(w, shard.tokens * f, 0)
+    if not shard.model.gated:
+        w.gemm("mlp down", shard.tokens, h, f)
+
+
 def network_forward(w: Writer, name: str, m: int, f: int) -> None:
     """Up, activation, down; f: this rank's share of the intermediate size."""
     h = w.shard.model.hidden

@@ -41,7 +41,7 @@ class Writer:
         """Casts of a GEMM's input to the scaled format that the plan asks for, with the transposed copy that the backward
         pass needs; nothing where GEMMs run in the activations' dtype."""
         dtype = self.shard.dtype
-        if self.scaled and dtype in ("fp8", "fp4"):
+        if self.scaled and dtype in ("fp8", "fp4") and not self.shard.stack.fused_casts:
             narrow = 1.0 if dtype == "fp8" else 0.5625
             self.kernel("quantise", "memory", memory(elements * (self.shard.width + 2 * narrow)))
 

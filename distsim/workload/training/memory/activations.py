@@ -33,6 +33,7 @@ class Shape(NamedTuple):
     fusion: str
     unfused: bool
     selective: str
+    dropout: bool
 
 
 class Layer(NamedTuple):
@@ -55,13 +56,9 @@ def shape_of(plan: Plan, stack: Stack) -> Shape:
     saved = QUANTISED.get(plan.precision, width) if stack.master != "weights" else width
     return Shape(
         plan.micro_batch * plan.seq // plan.cp, plan.seq, plan.tp, plan.etp, plan.sequence_parallel, width, saved,
-        plan.recompute, plan.ep_imbalance, plan.capacity, stack.fusion, stack.attention == "unfused", stack.selective,
+        plan.recompute, plan.ep_imbalance, plan.capacity, stack.fusion, stack.attention == "unfused",
+        stack.selective, stack.dropout,
     )  # fmt: skip
-
-
-def dropout(model: Model) -> bool:
-    """Whether masks of dropout are kept: GPT and its like (layer norms with biases) train with it, later models do not."""
-    return model.norm == "layernorm" and model.bias
 
 
 @lru_cache(maxsize=1024)
@@ -102,10 +99,10 @@ def _everything(model: Model, sparse: bool, shape: Shape) -> tuple[dict[str, flo
     scores = 0.0
     if shape.unfused:
         scores = heads * shape.keys
-        kinds["scores"] = scores * (2 * width + 1 if dropout(model) else width)
+        kinds["scores"] = scores * (2 * width + 1 if shape.dropout else width)
     else:
         kinds["softmax statistics"] = heads * 4
-    if dropout(model):
+    if shape.dropout:
         kinds["dropout masks"] = 2 * stream
     gradients = attention + 2 * stream * width + 2 * scores * width
     if sparse and model.moe is not None:

@@ -166,8 +166,10 @@ def _static(
     """Bytes that stay through the step, by term; and the transient ones of the optimizer."""
     dense, expert = per
     both = ((dense, held.total - held.experts), (expert, held.experts))
+    tables = held.embedding + held.head
+    quantised = stack.quantised_weights and dense.quantised > 0
     static = {
-        "weights": sum(one.weights * count for one, count in both),
+        "weights": dense.weights * tables if quantised else sum(one.weights * count for one, count in both),
         "gradients": sum(one.gradients * count for one, count in both),
         "optimizer": sum(one.optimizer * count for one, count in both),
         "workspace": float(WORKSPACE),
@@ -177,7 +179,7 @@ def _static(
     if plan.zero == 3:
         # embedding, final norm and head are gathered once; of layers, the one that computes and those prefetched
         layers = (1 + plan.prefetch) * held.largest if plan.reshard else held.dense + held.experts
-        static["gathered weights"] = width * (layers + held.embedding + held.head)
+        static["gathered weights"] = width * (layers + tables)
     if stack.dummy_gradients:
         static["empty weight gradients"] = width * held.products
     if plan.pp > 1:
@@ -199,7 +201,7 @@ def _kinds(
         if count:
             for kind, size in layer.kept:
                 kinds[kind] = kinds.get(kind, 0.0) + count * size
-    if chunk.first and activations.dropout(model):
+    if chunk.first and shape.dropout:
         kinds["dropout masks"] = kinds.get("dropout masks", 0.0) + stream / shape.width
     if chunk.last:
         kinds["head"] = head.kept(model, shape.tokens, shape.width, shape.tp, shape.sequence_parallel)
