@@ -28,6 +28,7 @@ from distsim.events.cost import with_cost
 from distsim.events.model import Events, read_events
 from distsim.kernel.clock import Clock
 from distsim.network.spec import build_network
+from distsim.params import parse, validated
 from distsim.profiles.loggops.params import is_loggops
 from distsim.provenance import provenance
 from distsim.record import Recorder
@@ -55,7 +56,8 @@ class RunSpec(BaseModel):
     topo: str = Field("fat_tree", description="topology: name:key=value,... or a YAML file")
     network: str = Field(
         "cut_through",
-        description="level: analytic, fluid (max-min shares), cut_through, chunk (store and forward), ideal or loggops, with "
+        description="level: analytic, fluid (max-min shares), cut_through, chunk (store and forward), ideal, loggops or coflow "
+        "(whole collectives, symmetric ranks folded), with "
         "options as in fluid:mtu=4096; or by link domain: nvlink=analytic+*=fluid",
     )
     routing: str = Field(
@@ -196,6 +198,8 @@ def replay(
 
     With timed events it runs several times, to tell what they cost.
     """
+    if spec.network.partition(":")[0] == "coflow":
+        return _of_coflows(graph, topology, spec, progress, hosts)
     events = None if spec.events is None else read_events(spec.events)
     if events is None or not events.events:
         return _once(graph, topology, spec, progress, hosts)
@@ -265,6 +269,35 @@ def _once(
         refuse(check_ranks(graph), True)  # where ranks disagree, this names file, ranks and nodes
         raise type(error)(error.what, where=graph.source, expected=error.expected, near=error.near, fix=error.fix) from None
     return result()
+
+
+def _of_coflows(
+    graph: TaskGraph, topology: Topology, spec: RunSpec, progress: Progress, hosts: Sequence[int] | None
+) -> Result:
+    """``--network coflow``. Raises ConfigError on options that it would have to ignore."""
+    from distsim.network.coflow import Coflows
+
+    fields = (
+        "collectives", "nccl_algo", "nccl_proto", "nccl_pxn", "nccl_fabric", "calibration", "algorithm", "splits",
+        "optimization", "endpoint_delay", "events",
+    )  # fmt: skip
+    idle = [name for name in fields if getattr(spec, name) != RunSpec.model_fields[name].default]
+    if idle:
+        raise ConfigError(
+            f"--{idle[0].replace('_', '-')} has no effect on coflows, which take closed forms", where="--network coflow",
+            fix="Leave it out, or take --network fluid.",
+        )  # fmt: skip
+    options = dict(validated(Coflows.Params, "--network coflow", parse(spec.network)[1]))
+    result = replay_folded(
+        graph, topology, network="fluid" if options["contention"] else "analytic", fold=options["fold"], nccl=options["nccl"],
+        cost=cost_provider(spec), hosts=hosts, progress=progress,
+    )  # fmt: skip
+    made = provenance((spec.trace, spec.groups), topology, spec.network)
+    made["inferred"] += result.folded
+    return dataclasses.replace(
+        result, spec=spec.model_dump() | {"topo": topology.spec}, provenance=made,
+        warnings=(*result.warnings, *guesses(graph, spec)),
+    )  # fmt: skip
 
 
 def replay_folded(

@@ -35,7 +35,11 @@ class Spans:
 
 @dataclass(frozen=True, slots=True)
 class CollectiveRow:
-    """One collective: first member there, all members there, last delivery."""
+    """One collective: first member there, all members there, last delivery.
+
+    Where ranks are folded, ``members`` are the representatives that meet, ``size`` the ranks of each group, and ``instances``
+    how many groups did the same.
+    """
 
     operation: str
     label: str
@@ -45,6 +49,13 @@ class CollectiveRow:
     first_ps: int
     start_ps: int
     end_ps: int
+    size: int = 0  #: 0: as many as members
+    instances: int = 1
+
+    @property
+    def ranks(self) -> int:
+        """Ranks of the group."""
+        return self.size or len(self.members)
 
 
 #: ``by`` of a task that was released within a run, by the task before it

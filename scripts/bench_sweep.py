@@ -60,7 +60,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
     """Its output, once it has ended well."""
     out, notes = process.communicate()
     if process.returncode:
-        raise SystemExit(notes)
+        raise SystemExit(f"exit code {process.returncode}\n{out}\n{notes}")
     return out, notes
 
 

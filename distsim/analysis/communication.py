@@ -42,6 +42,9 @@ def traffic(result: Result, split: Breakdown) -> tuple[Traffic, ...]:
     by_name: dict[tuple[str, str], list[CollectiveRow]] = {}
     for row in result.collectives:
         by_name.setdefault((row.operation, row.label), []).append(row)
+    stand_for = np.ones(result.ranks, np.int64)  # ranks that each rank stands for
+    if result.representative is not None:
+        stand_for = np.bincount(result.representative, minlength=result.ranks)
     found: list[tuple[int, Traffic]] = []
     ranks: tuple[int, ...]
     for kind, group in keys:
@@ -51,15 +54,17 @@ def traffic(result: Result, split: Breakdown) -> tuple[Traffic, ...]:
         rows = by_name.get((operation.removesuffix("_block"), label), [])
         if operation in ("send", "recv"):
             at = np.flatnonzero((spans.kind == kind) & (spans.group == group))
-            count, size, ranks = len(at), int(spans.bytes[at].sum()), ()
-            time, part, algorithm = int((spans.end[at] - spans.start[at]).sum()), len(np.unique(spans.rank[at])), ""
+            each_for = stand_for[spans.rank[at]]
+            count, size, ranks = int(each_for.sum()), int((spans.bytes[at] * each_for).sum()), ()
+            time = int(((spans.end[at] - spans.start[at]) * each_for).sum())
+            part, algorithm = int(stand_for[np.unique(spans.rank[at])].sum()), ""
             rate = _rate(size, time) if operation == "send" else None
             bus = rate
         else:
-            count, size = len(rows), sum(row.bytes * len(row.members) for row in rows)
-            ranks = tuple(sorted({len(row.members) for row in rows}))
-            time = sum((row.end_ps - row.start_ps) * len(row.members) for row in rows)
-            part = len({member for members in {row.members for row in rows} for member in members})
+            count, size = sum(row.instances for row in rows), sum(row.bytes * row.ranks * row.instances for row in rows)
+            ranks = tuple(sorted({row.ranks for row in rows}))
+            time = sum((row.end_ps - row.start_ps) * row.ranks * row.instances for row in rows)
+            part = sum(int(stand_for[member]) for member in {m for members in {row.members for row in rows} for m in members})
             algorithm = ", ".join(sorted({row.algorithm for row in rows if row.algorithm}))
             rate, bus = _rates(rows)
         each = max(1, part)
@@ -77,12 +82,12 @@ def _rates(rows: Iterable[CollectiveRow]) -> tuple[float | None, float | None]:
     """Time-weighted algbw and busbw of collectives of more than one member."""
     size, bus, time = 0, 0.0, 0
     for row in rows:
-        members = len(row.members)
+        members = row.ranks
         if members > 1 and row.bytes:
             whole = whole_buffer(row.operation, row.bytes, members)
-            size += whole
-            bus += whole * bus_factor(row.operation, members)
-            time += row.end_ps - row.start_ps
+            size += whole * row.instances
+            bus += whole * bus_factor(row.operation, members) * row.instances
+            time += (row.end_ps - row.start_ps) * row.instances
     return (_rate(size, time), _rate(bus, time)) if size else (None, None)
 
 

@@ -25,7 +25,7 @@ PARTS = {
     "dp": "exposed gradients and weights", "bubble": "pipeline bubble", "overhead": "between steps", "idle": "idle",
 }  # fmt: skip
 #: communicators that count as another one's part
-_SAME = {"edp": "dp", "etp": "ep", "embedding": "dp", "world": "bubble"}
+_SAME = {"edp": "dp", "etp": "ep", "embedding": "dp", "mirror": "dp", "shard": "dp", "replica": "dp", "world": "bubble"}
 
 
 @dataclass(frozen=True, slots=True)

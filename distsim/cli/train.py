@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             from distsim.analysis.summary import summarise
             from distsim.report.folder import save
 
-            save(training.result, summarise(training.result), args.output)
+            save(training.result, args.output, summarise(training.result))
     if args.json:
         print(dumps(document(training)))
     else:

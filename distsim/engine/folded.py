@@ -15,7 +15,7 @@ from typing import Any
 from distsim.errors import CollectiveError, TraceError
 from distsim.kernel.clock import Clock
 from distsim.network.coflow import Coflow, Coflows
-from distsim.record import Recorder
+from distsim.record import CollectiveRow, Recorder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +112,7 @@ class FoldedCommunication:
         """A representative has come to its collective. Raises CollectiveError when members disagree."""
         now = self._clock.env.now
         if call.coflow is None:
-            self._recorder.collective(call, now, now, now, "none")
+            self._record(call, now, now, "none")
             self._soon([task])
             return
         meeting = self._meetings.get(call.key)
@@ -201,7 +201,7 @@ class FoldedCommunication:
 
     def _collective_done(self, meeting: _Meeting, start: int) -> None:
         call = meeting.call
-        self._recorder.collective(call, meeting.began, start, self._clock.now, "coflow")
+        self._record(call, meeting.began, start, "coflow")
         if call.paced is not None:
             self._beside(call.members, call.paced, -1)
         self._done(meeting.tasks)
@@ -221,6 +221,12 @@ class FoldedCommunication:
         if found is None:
             found = self._channels[call.channel] = _Channel(call)
         return found
+
+    def _record(self, call: FoldedCollective, first: int, start: int, algorithm: str) -> None:
+        self._recorder.collectives.append(CollectiveRow(
+            call.operation, call.label, call.bytes, call.members, algorithm, first, start, self._clock.now, call.size,
+            call.instances,
+        ))  # fmt: skip
 
     def _soon(self, tasks: list[int]) -> None:
         """End tasks in this instant, but not within the call that started them."""

@@ -22,7 +22,7 @@ PATTERNS = {
     "all_to_all": EXCHANGE, "gather": GATHER, "scatter": SCATTER,
 }  # fmt: skip
 #: more edges than this are refused (about 100 bytes each)
-MOST_EDGES = 20_000_000
+MOST_EDGES = 4_000_000
 
 
 def pattern_of(operation: str) -> str:

@@ -17,8 +17,11 @@ import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from distsim.errors import ConfigError
 from distsim.network.model import NEVER
+from distsim.params import Parameters
 
 #: full speed
 FULL = 1 << 30
@@ -62,6 +65,13 @@ class Coflows:
     Used as a NetworkModel is: start, next_event, run_until. Starts and ends of one instant share one solution, and only
     coflows that full links connect to what changed are looked at.
     """
+
+    class Params(Parameters):
+        """Options of ``distsim run --network coflow:...`` (docs/folding.md)."""
+
+        contention: bool = Field(True, description="communications share links; false: each takes its time alone")
+        fold: bool = Field(True, description="simulate one rank of each class; false: every rank, with the same result")
+        nccl: bool = Field(True, description="NCCL's closed form where it knows the GPUs; false: times from links alone")
 
     def __init__(self, links: int) -> None:
         self.solved = 0  #: how often links were shared out

@@ -17,7 +17,7 @@ from distsim.params import Parameters, parse, validated
 from distsim.topology.graph import Topology
 
 #: models that take a whole run, not transfers over a topology's links: known to ``distsim run`` alone
-WHOLE_RUN = ("loggops",)
+WHOLE_RUN = ("loggops", "coflow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ class Level:
 def level_of(spec: str, *, where: str = "--network") -> Level:
     """The level that ``name:key=value,...`` describes. Raises UnknownNameError; ConfigError on a wrong key or value."""
     name, options = parse(spec)
+    if name == "coflow":
+        raise ConfigError(
+            "coflow is no level: it moves whole collectives and messages, not their transfers", where=where,
+            fix="It runs whole traces: distsim run TRACE --network coflow.",
+        )  # fmt: skip
     if name in WHOLE_RUN:
         raise ConfigError(
             f"{name} is no level: it has no topology, its ranks share nothing but their own NICs", where=where,

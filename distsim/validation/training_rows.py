@@ -225,7 +225,7 @@ def _plan(row: Row, notes: list[str]) -> Plan:
     micro, vpp = _micro_batch_and_vpp(row, degree["vpp"], pp, notes)
     batch = _int(row, "global_batch", where)
     micro = _divisor(batch, micro, dp, notes)
-    zero, group = _zero(row, dp * cp, notes)
+    zero, group = _zero(row, dp, cp, notes)
     if row.get("recompute"):
         recompute = row["recompute"]
     else:
@@ -286,9 +286,9 @@ def _divisor(batch: int, micro: int, dp: int, notes: list[str]) -> int:
     return fits
 
 
-def _zero(row: Row, replicas: int, notes: list[str]) -> tuple[int, int]:
+def _zero(row: Row, dp: int, cp: int, notes: list[str]) -> tuple[int, int]:
     """(ZeRO stage, ranks of a shard group; 0 for all)."""
-    text = row.get("zero_stage", "").strip()
+    text, replicas = row.get("zero_stage", "").strip(), dp * cp
     if text.isdigit():
         if text == "0" and family_of(row) == "torchtitan" and replicas > 1:
             # NOTE: torchtitan's FSDP mesh is dp_shard x cp: with dp 1 weights are still sharded over cp
@@ -299,7 +299,8 @@ def _zero(row: Row, replicas: int, notes: list[str]) -> tuple[int, int]:
         return 2, 0
     if text.upper().startswith("FSDP"):
         size = int(_found(r"FSDP2? (\d+)", text) or 0)
-        return 3, size if 0 < size < replicas and replicas % size == 0 else 0
+        # NOTE: FSDP shards over dp x cp, and tables say dp
+        return 3, size if 0 < size < dp and dp % size == 0 else 0
     if text:
         raise ConfigError(f"zero_stage {text!r} is not understood", where=f"row {row.get('id', '?')}")
     notes.append("ZeRO stage unstated: 1 assumed")

@@ -349,4 +349,4 @@ def _dominated(image: Ints, link: Ints, coefficient: Ints, full: NDArray[np.bool
     np.logical_and.at(covers, pair, there & (coefficient[found] >= coefficient[at]))
     equal = carried[np.searchsorted(links, other)] == carried[mine]
     np.logical_and.at(equal, pair, there & (coefficient[found] == coefficient[at]))
-    return links[mine[covers & (~equal | (other < links[mine]))]]
+    return np.asarray(links[mine[covers & (~equal | (other < links[mine]))]], np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -163,6 +164,21 @@ def test_one_rank_per_stage_is_simulated_and_the_links_carry_all():
     ring = 2 * 63 * 64 * MIB / 64 / 8
     assert result.links.bytes[nics].tolist() == [round(ring) + 16 * MIB] * 192 + [round(ring)] * 64
     assert result.finish.tolist() == replay_folded(trace, topology, fold=False).finish.tolist()
+
+
+def test_16384_ranks_are_ordinary():
+    """16 stages of 1,024: all links carry what they would, one rank per stage is simulated."""
+    trace, topology = stages(16, 1024), build("h100_superpod", 16_384)
+    before = time.process_time()
+    result = replay_folded(trace, topology)
+    assert time.process_time() - before < 10  # 0.4 s on an idle machine
+    assert result.folded == ("16,384 ranks run 16 programs",)
+    assert (result.counts["classes"], result.counts["simulated"]) == (16, 62)
+    small = replay_folded(stages(16, 32), build("h100_superpod", 512), network="analytic")
+    assert result.finish[0] > small.finish[0]  # larger rings
+    assert int(result.links.bytes[topology.link_src < topology.hosts].sum()) == pytest.approx(
+        16 * 2 * 1023 * 64 * MIB * (7 / 8 + 1 / 8) + 15 * 1024 * 16 * MIB
+    )
 
 
 def test_uneven_pods_unfold_as_far_as_they_differ_and_say_why():

@@ -17,7 +17,7 @@ NAMES = {
     "tp": "tensor parallel", "cp": "context parallel", "dp": "data parallel", "ep": "expert parallel",
     "shard": "ranks that share out one copy of the weights (HSDP)", "replica": "ranks with the same part of the copies (HSDP)",
     "etp": "tensor parallel inside experts", "edp": "data parallel of experts", "pp": "pipeline", "embedding": "tied embedding",
-    "world": "all ranks",
+    "mirror": "the two copies of a stage's weights (DualPipe)", "world": "all ranks",
 }  # fmt: skip
 
 
@@ -51,6 +51,8 @@ def members(plan: Plan, name: str, rank: int) -> tuple[int, ...]:
         return tuple(range(first + place % block, first + inner, block))
     if name == "pp":
         return tuple(range(place, plan.world, inner))
+    if name == "mirror":
+        return tuple(sorted((rank, (plan.pp - 1 - stage) * inner + place)))
     if name == "embedding":
         return (place, place + (plan.pp - 1) * inner) if plan.pp > 1 else (place,)
     return tuple(range(plan.world))
@@ -111,6 +113,12 @@ class Collectives:
         each = size if operation in ("all_gather", "send") else -(-size // n)
         turns = {"all_reduce": 2 * (n - 1)}.get(operation, n - 1)
         return turns * max(self._path(each, ranks[i], ranks[(i + 1) % n]) for i in range(n))
+
+    def domains(self, name: str) -> int:
+        """NVLink domains that the communicator of rank 0 is spread over; its ranks where the topology names no GPUs."""
+        ranks = members(self._plan, name, 0)
+        system = self._system(ranks) if len(ranks) > 1 else None
+        return len(ranks) if system is None else system.nodes
 
     def _system(self, ranks: tuple[int, ...]) -> System | None:
         if ranks not in self._systems:

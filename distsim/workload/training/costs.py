@@ -58,14 +58,12 @@ class Costs:
         remembered: Remembered | None = None,
     ) -> None:  # fmt: skip
         self.model, self.plan, self.stack, self.gpu, self.topology = model, plan, stack, gpu, topology
-        self.shard = Shard(model, plan, stack)
         self._known = remembered or Remembered()
         self.collectives = Collectives(topology, plan, self._known.collectives)
+        self.shard = Shard(model, plan, stack, self.collectives.domains("ep") if plan.ep > 1 else 1)
         self._answer = kernels
         self._blocks: dict[tuple[object, ...], BlockTime] = {}
         self._shape = _shape(plan)
-        rates = stack.gemm
-        self._gemm_rate = rates.get(gpu.generation, rates.get("*", 1.0)) * gpu.clock
         rate = stack.attention_rate
         # NOTE: providers tell the usual fused kernel of the GPU's generation, whatever the stack's was
         self._attention_rate = gpu.clock * (stack.context_rate if plan.cp > 1 else 1.0) * (
@@ -78,21 +76,24 @@ class Costs:
         """Duration of a compute operation, with the stack's efficiency."""
         kernel = operation.kernel
         assert kernel is not None
-        key = (operation.kind, kernel)
+        key = ("wgrad" if operation.part == "wgrad" else operation.kind, kernel)
         found = self._known.kernels.get(key)
         if found is None:
             if kernel.dtype == "fp16" and "bf16" in self.gpu.peak:
                 kernel = kernel._replace(dtype="bf16")  # the same units, and what was measured
-            rate = self._rate(operation.kind, kernel)
+            rate = self._rate(kernel, operation.part)
             found = self._known.kernels[key] = round(self._answer(kernel, self.gpu).seconds / rate * _PS)
         return found
 
-    def _rate(self, kind: str, kernel: Kernel) -> float:
+    def _rate(self, kernel: Kernel, part: str) -> float:
         if kernel.kind == "memory":
             return self.stack.memory_rate
         if kernel.kind in ("attention", "attention_backward"):
             return self._attention_rate
-        return self._gemm_rate
+        rates = self.stack.experts if kernel.kind == "grouped_gemm" and self.stack.experts else self.stack.gemm
+        name, generation, dtype = self.gpu.name, self.gpu.generation, kernel.dtype
+        found = (rates[key] for key in (f"{name} {dtype}", name, f"{generation} {dtype}", generation, "*") if key in rates)
+        return next(found, 1.0) * self.gpu.clock * (self.stack.wgrad_rate if part == "wgrad" else 1.0)
 
     def message_ps(self, operation: Operation) -> int:
         """Duration of a communication inside a block, on idle links."""
@@ -104,10 +105,11 @@ class Costs:
         found = self._known.times.get(key)
         if found is None:
             graphs = self.shard.cuda_graphs
+            waits = self.stack.layer_overhead + (self.stack.moe_overhead if unit.kind[:2] == ("layer", True) else 0.0)
             found = timed(
                 getattr(unit, direction), self.kernel_ps, self.message_ps,
                 launch_ps=0 if graphs else round(self.stack.launch * _PS),
-                overhead_ps=0 if graphs else round(self.stack.layer_overhead * _PS), interference=self.stack.interference,
+                overhead_ps=0 if graphs else round(waits * _PS), interference=self.stack.interference,
             )  # fmt: skip
             if self.shard.ep_overlap:
                 found = _behind(found, "ep")
@@ -134,6 +136,9 @@ class Costs:
                 units.append(made[kind])
             layer += count
             if chunk == len(counts) - 1:
+                for _ in range(model.mtp):  # its head shares the main one's weights
+                    units.append(self._unit("layer", model.layers, *layer_weights(model, plan, model.layers)))
+                    units.append(self._unit("prediction", 0, 2 * model.hidden * model.hidden // plan.tp, 0))
                 units.append(self._unit("head", 0, 0 if model.tied and len(counts) == 1 else table, 0))
             found.append(tuple(units))
         return tuple(found)
@@ -147,7 +152,8 @@ class Costs:
                 if name == "layer":
                     made = (layers.forward if direction == "forward" else layers.backward)(self.shard, layer)
                 else:
-                    made = (layers.embedding if name == "embedding" else layers.head)(self.shard, direction)
+                    ends = {"embedding": layers.embedding, "head": layers.head, "prediction": layers.prediction}
+                    made = ends[name](self.shard, direction)
                 self._known.operations[key] = made
             both.append(self._known.operations[key])
         return Unit(name, kind, both[0], both[1], dense, expert)

@@ -155,7 +155,7 @@ class _Stage:
             self._held.append(self._receive(path[before], size, self._tag(slot.micro_batch, slot.chunk, forward)))
         units = costs.units[slot.chunk]
         if self._fsdp:
-            self._sharded(slot, units)
+            self._sharded(slot, units, first=first, last=last)
         elif not forward and self._shares * self._replicas > 1 and self._overlap_reduce and (last or plan.zero == 2):
             self._reducing(slot, units)
         elif forward and first and self._gathered:
@@ -259,19 +259,24 @@ class _Stage:
             scattered = after
             if count and ranks > 1:
                 name = f"reduce gradients {group}"
-                self._reduced.append(self._collective(name, kind, count * self.costs.grad_bytes, group, after))
+                self._reduced.append(self._collective(name, kind, self._moved(count * self.costs.grad_bytes), group, after))
                 scattered = [self._reduced[-1]]
             if count and group == "shard":  # this rank's part becomes its mean over the copies
-                size = -(-count * self.costs.grad_bytes // ranks)
+                size = self._moved(-(-count * self.costs.grad_bytes // ranks))
                 name, both = "reduce gradients replica", CollectiveType.ALL_REDUCE
                 self._reduced.append(self._collective(name, both, size, "replica", scattered))
+
+    def _moved(self, size: int) -> int:
+        """Bytes that count as moved where the software reaches less than NCCL's rate."""
+        rate = self.stack.shard_rate
+        return size if rate == 1.0 else round(size / rate)
 
     def _gather(self, dense: int, expert: int, after: list[int]) -> list[int]:
         """Weights gathered from the ranks that each updated (or hold) a part."""
         made = []
         for count, group, ranks in ((dense, self._dense, self._shares), (expert, "edp", self.plan.expert_dp)):
             if count and ranks > 1:
-                size = -(-count * 2 // ranks)
+                size = self._moved(-(-count * 2 // ranks))
                 made.append(self._collective(f"gather weights {group}", CollectiveType.ALL_GATHER, size, group, after))
         return made
 
@@ -289,15 +294,17 @@ class _Stage:
             self._held.extend(self._gathered.pop((slot.chunk, which[0]), []))
             self._unit(slot, units, which)
 
-    def _sharded(self, slot: Slot, units: Sequence[Unit]) -> None:
+    def _sharded(self, slot: Slot, units: Sequence[Unit], *, first: bool, last: bool) -> None:
         """ZeRO-3 and FSDP: every unit's weights are gathered before it, and dropped; gradients are scattered after it.
 
         As many units are gathered ahead as the plan says. Embedding and head are gathered once for both passes, as FSDP's root.
+        Pipelines with FSDP2 gather with the first micro-batch and scatter behind the last (torch.distributed.pipelining).
         """
         forward = slot.phase == F
         order = range(len(units)) if forward else range(len(units) - 1, -1, -1)
-        again = self.plan.zero == 3 and self.plan.reshard
-        due = [i for i in order if forward or (again and units[i].name == "layer")]
+        once = self.plan.pp > 1 and self.stack.sharding == "fsdp2"
+        again = self.plan.zero == 3 and self.plan.reshard and not once
+        due = [i for i in order if (forward and (first or not once)) or (again and not forward and units[i].name == "layer")]
         late = not forward and self.stack.late_prefetch
         gathered: dict[int, list[int]] = {}
         for i in order:
@@ -313,6 +320,7 @@ class _Stage:
                 self._held.extend(gathered.pop(i))
                 copies = self.costs.gathered_ps(units[i].dense + units[i].expert)
             reduces = slot.phase == W or not (forward or self._split(slot.phase))
+            reduces = reduces and (last or not (once or self.stack.defer_reduce))
             if reduces:
                 copies += self.costs.scattered_ps(units[i].dense + units[i].expert)
             self._unit(slot, units, [i])
@@ -346,6 +354,10 @@ class _Stage:
             kind = CollectiveType.ALL_REDUCE
             self._held.append(self._collective("reduce tied embedding", kind, size, "embedding", after))
         share = self._share(dense, expert)
+        if self._schedule.copies > 1:
+            after = [*self._held, self._last]
+            size = share * costs.grad_bytes
+            self._held.append(self._collective("reduce copies", CollectiveType.ALL_REDUCE, size, "mirror", after))
         if plan.clip:
             self._compute("norm of gradients", costs.clip_ps(share))
             if plan.world > 1:

@@ -29,7 +29,11 @@ class Stack(BaseModel):
 
     name: str
     about: str
-    gemm: Mapping[str, float] = Field(description="GEMM rate over the microbenchmark's, by GPU generation; '*' for the others")
+    gemm: Mapping[str, float] = Field(
+        description="GEMM rate over the microbenchmark's, by GPU or generation, or these with a data type; '*' for the others")
+    experts: Mapping[str, float] = Field(
+        {}, description="the same of grouped GEMMs, over one GEMM of all their tiles; gemm's if empty")
+    wgrad_rate: float = Field(1.0, gt=0, description="rate of weights' gradients over other GEMMs: they add to what is there")
     attention: Literal["unfused", "flash", "flash2", "flash3"] = Field(description="unfused: scores written to memory")
     attention_rate: float | Mapping[str, float] = Field(1.0, description="attention rate over the provider's, as gemm")
     context_rate: float = Field(1.0, gt=0, description="attention rate under context parallelism over that without it")
@@ -37,6 +41,7 @@ class Stack(BaseModel):
     fusion: Literal["eager", "fused", "compiled"] = Field(description="passes over memory between the GEMMs")
     launch: float = Field(description="CPU time per kernel issued without CUDA graphs, s")
     layer_overhead: float = Field(0.0, description="CPU time per layer and pass beside its kernels (framework), s")
+    moe_overhead: float = Field(0.0, description="CPU time per sparse layer and pass beside that (routing, dispatch), s")
     micro_batch_overhead: float = Field(0.0, description="host synchronisation per micro-batch and stage, half each way, s")
     step_overhead: float = Field(0.0, description="per step: data loading, logging, synchronisation, s")
     cuda_graphs: bool = False
@@ -45,11 +50,18 @@ class Stack(BaseModel):
     overlap_param_gather: bool = False
     overlap_p2p: bool = False
     tp_overlap: bool = False
-    ep_overlap: bool = False
+    ep_overlap: bool | Literal["across"] = Field(False, description="across: where experts are on several NVLink domains")
+    dispatch: Literal["alltoall", "per_node"] = Field(
+        "alltoall", description="tokens go to every expert, or once to every node that has some for them (DeepEP)")
+    grouped: Literal["one", "per_expert"] = Field("one", description="kernels of a grouped GEMM")
+    expert_bias: Literal["fused", "eager"] = Field("fused", description="the bias behind experts: in the GEMM, or operators")
     scatter_gather: bool = Field(False, description="pipeline messages split over tp and gathered again (SC21)")
     wgrad_overlap: bool = Field(False, description="the backward all-reduce of tensor parallelism hides under weight gradients")
     sharding: Literal["plain", "fsdp1", "fsdp2"] = Field(
         "plain", description="copies that sharded weights and gradients pass through: none, PyTorch's FSDP, its FSDP2")
+    shard_rate: float = Field(
+        1.0, gt=0, description="rate of gathering weights and reducing gradients over NCCL's; bytes count as more by its inverse")
+    defer_reduce: bool = Field(False, description="FSDP scatters gradients behind the last micro-batch only")
     late_prefetch: bool = Field(
         False, description="FSDP gathers weights for the backward pass only behind the gradients before them (BACKWARD_POST)")
     bucket_bytes: int = Field(40_000_000, gt=0, description="gradient bucket")

@@ -13,6 +13,7 @@ from distsim.trace.graph import CollectiveType, NodeType, PeerKind, Program, Tas
 from distsim.workload.training.costs import Costs
 
 _COMP, _SEND, _RECV = (int(kind) for kind in (NodeType.COMP, NodeType.COMM_SEND, NodeType.COMM_RECV))
+_ACROSS = ("world", "embedding", "mirror")  #: communicators that join stages
 _SENDS = 1 << 40  #: streams of sends, one per peer, are numbered around it
 _RING = int(PeerKind.IN_GROUP)
 _OPERATION = {int(kind): kind.name.lower() for kind in CollectiveType}
@@ -34,14 +35,13 @@ def step_ps(graph: TaskGraph, costs: Costs) -> int:
     ends: list[list[int]] = [[] for _ in stages]
     free: list[dict[int, int]] = [{} for _ in stages]
     sent: dict[tuple[int, int, int], int] = {}
-    meetings: dict[tuple[str, int], dict[int, int]] = {}
+    meetings: dict[tuple[object, ...], dict[int, int]] = {}
     counts: dict[tuple[int, str], int] = {}
-    across = {"world": set(range(len(stages))), "embedding": {0, len(stages) - 1}}
     moving = True
     while moving:
         moving = False
         for s, stage in enumerate(stages):
-            moving |= _advance(graph, costs, inner, s, stage, ends[s], free[s], sent, meetings, counts, across)
+            moving |= _advance(graph, costs, inner, s, stage, ends[s], free[s], sent, meetings, counts)
     stuck = [s for s, stage in enumerate(stages) if stage.at < len(stage.rows)]
     if stuck:
         raise DeadlockError(f"pipeline stages {', '.join(map(str, stuck))} wait for each other", where=graph.source)
@@ -61,7 +61,7 @@ def _stage(program: Program) -> _Stage:
 def _advance(
     graph: TaskGraph, costs: Costs, inner: int, s: int, stage: _Stage, ends: list[int], free: dict[int, int],
     sent: dict[tuple[int, int, int], int], meetings: dict[tuple[str, int], dict[int, int]],
-    counts: dict[tuple[int, str], int], across: dict[str, set[int]],
+    counts: dict[tuple[int, str], int],
 ) -> bool:  # fmt: skip
     """Work out the stage's nodes up to one that waits for another stage. Returns whether any was."""
     began = stage.at
@@ -95,11 +95,12 @@ def _advance(
         else:
             name = graph.groups[group].name
             start = max(start, free.get(stream, 0))
-            if name in across and len(across[name]) > 1:
+            joined = {rank // inner for rank in graph.members(s * inner, group)} if name in _ACROSS else {s}
+            if len(joined) > 1:
                 number = counts.get((s, name), 0)
-                met = meetings.setdefault((name, number), {})
+                met = meetings.setdefault((name, min(joined), number), {})
                 met[s] = start
-                if len(met) < len(across[name]):
+                if len(met) < len(joined):
                     break
                 counts[s, name] = number + 1
                 start = max(met.values())

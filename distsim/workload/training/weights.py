@@ -42,6 +42,9 @@ def weights(model: Model, plan: Plan) -> tuple[Weights, ...]:
         if chunk == len(layers) - 1 and (not model.tied or len(layers) > 1):
             dense += table
             embedding = table if model.tied else 0
+        if chunk == len(layers) - 1 and model.mtp:
+            d, e = layer_weights(model, plan, model.layers)
+            dense, expert = dense + model.mtp * (d + 2 * model.hidden * model.hidden // plan.tp), expert + model.mtp * e
         found.append(Weights(dense, expert, embedding))
     return tuple(found)
 

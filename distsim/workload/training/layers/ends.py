@@ -54,3 +54,24 @@ def head_backward(w: Writer) -> None:
     w.scaled = False
     column_backward(w, "logits", shard.tokens, part, model.hidden)
     w.memory("norm backward", shard.rows * model.hidden * shard.width * passes.norm[1], passes.norm_launches[1])
+
+
+def projection_forward(w: Writer) -> None:
+    """Of a multi-token-prediction layer: norms of the state and of the next token's embedding, and both made one."""
+    shard = w.shard
+    passes, h = PASSES[shard.stack.fusion], shard.model.hidden
+    w.memory("norms", 2 * shard.rows * h * shard.width * passes.norm[0], 2 * passes.norm_launches[0])
+    w.memory("join", 4 * shard.rows * h * shard.width)
+    w.scaled = False
+    column_forward(w, "projection", shard.tokens, h // shard.plan.tp, 2 * h)
+    if shard.plan.tp > 1:
+        w.exchange("gather projection", "tp", "all_gather", shard.tokens * h // shard.plan.tp * shard.width)
+
+
+def projection_backward(w: Writer) -> None:
+    """Projection, norms."""
+    shard = w.shard
+    passes, h = PASSES[shard.stack.fusion], shard.model.hidden
+    w.scaled = False
+    column_backward(w, "projection", shard.tokens, h // shard.plan.tp, 2 * h)
+    w.memory("norms backward", 2 * shard.rows * h * shard.width * passes.norm[1], 2 * passes.norm_launches[1])

@@ -59,6 +59,15 @@ def head(shard: Shard, direction: str) -> Operations:
     return tuple(w.operations)
 
 
+def prediction(shard: Shard, direction: str) -> Operations:
+    """What a multi-token-prediction layer has around it: the projection of state and next token, and a head of its own."""
+    forward = direction == "forward"
+    w = Writer(shard, "forward" if forward else "dgrad")
+    (ends.projection_forward if forward else ends.head_backward)(w)
+    (ends.head_forward if forward else ends.projection_backward)(w)
+    return tuple(w.operations)
+
+
 def _forward(w: Writer, layer: int) -> None:
     attention.forward(w, layer)
     if w.shard.model.sparse(layer):

@@ -12,6 +12,10 @@ from distsim.workload.training.layers import mlp
 from distsim.workload.training.layers.passes import PASSES
 from distsim.workload.training.layers.writer import Writer
 
+#: bytes per element, and kernels per expert, of an eager bias in fp32 behind 16-bit experts (Megatron-Core's
+#: TEGroupedMLP._apply_bias: product, sum, concatenation, cast; backwards casts, products, sums over rows)
+_EAGER_BIAS = ((28.0, 2), (38.0, 6))
+
 
 def _moe(w: Writer) -> Moe:
     moe = w.shard.model.moe
@@ -50,6 +54,7 @@ def forward(w: Writer) -> None:
     _experts(w, "expert up", local, rows, moe.ffn_hidden * (2 if shard.model.gated else 1) // shard.plan.etp, h)
     mlp.activation(w, local * rows * moe.ffn_hidden / shard.plan.etp, 0)
     _experts(w, "expert down", local, rows, h, moe.ffn_hidden // shard.plan.etp)
+    _bias(w, local, rows, 0)
     if shard.plan.ep > 1:
         w.memory("sort by rank", 2 * local * rows * h * shard.width)
     _all_to_all(w, "combine", sent)
@@ -76,6 +81,7 @@ def backward(w: Writer) -> None:
     _all_to_all(w, "combine backward", sent)
     if shard.plan.ep > 1:
         w.memory("sort by expert", 2 * local * rows * h * shard.width)
+    _bias(w, local, rows, 1)
     _experts(w, "expert down dgrad", local, rows, f, h)
     w.part = "wgrad"
     _experts(w, "expert down wgrad", local, f, h, rows)
@@ -100,12 +106,27 @@ def backward(w: Writer) -> None:
 def _experts(w: Writer, name: str, groups: int, m: int, n: int, k: int) -> None:
     if "wgrad" not in name:
         w.quantise(groups * m * k)
-    w.kernel(name, "experts", grouped_gemm(groups, m, n, k, w.shard.dtype, w.shard.plain))
+    launches = 1
+    if w.shard.stack.grouped == "per_expert":  # narrow formats: its input's cast, and the layout of its scales
+        launches = groups * (1 if w.shard.dtype == w.shard.plain else 3)
+    w.kernel(name, "experts", grouped_gemm(groups, m, n, k, w.shard.dtype, w.shard.plain), launches)
+
+
+def _bias(w: Writer, groups: int, rows: int, direction: int) -> None:
+    """The bias behind the experts, by probability, where it is an operator of its own: products and sums in fp32."""
+    shard = w.shard
+    if shard.model.bias and shard.stack.expert_bias == "eager":
+        moved, kernels = _EAGER_BIAS[direction]
+        w.memory("expert bias", moved * groups * rows * shard.model.hidden, kernels * groups)
 
 
 def _all_to_all(w: Writer, name: str, size: float) -> None:
     plan = w.shard.plan
     if plan.ep > 1:
+        domains = w.shard.ep_domains
+        if w.shard.stack.dispatch == "per_node" and domains > 1:  # evenly spread: k copies meet so many of the n domains
+            k = _moe(w).topk
+            size *= domains * (1 - (1 - 1 / domains) ** k) / k
         w.exchange(name, "ep", "all_to_all", size)
     if plan.etp > 1:
         operation = "reduce_scatter" if "combine" in name else "all_gather"

@@ -14,12 +14,14 @@ from distsim.workload.training.stack import Stack
 class Shard:
     """What decides the operations of a layer on a rank.
 
-    tokens: of one micro-batch that a tensor-parallel group holds (context parallelism divides them).
+    tokens: of one micro-batch that a tensor-parallel group holds (context parallelism divides them). ep_domains: NVLink domains
+    that an expert-parallel group is spread over.
     """
 
     model: Model
     plan: Plan
     stack: Stack
+    ep_domains: int = 1
 
     @property
     def tokens(self) -> int:
@@ -58,7 +60,9 @@ class Shard:
     @property
     def ep_overlap(self) -> bool:
         given = self.plan.ep_overlap
-        return self.stack.ep_overlap if given is None else given
+        if given is None:
+            given = self.ep_domains > 1 if self.stack.ep_overlap == "across" else self.stack.ep_overlap
+        return given
 
     @property
     def cuda_graphs(self) -> bool:
