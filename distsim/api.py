@@ -271,9 +271,7 @@ def _once(
     return result()
 
 
-def _of_coflows(
-    graph: TaskGraph, topology: Topology, spec: RunSpec, progress: Progress, hosts: Sequence[int] | None
-) -> Result:
+def _of_coflows(graph: TaskGraph, topology: Topology, spec: RunSpec, progress: Progress, hosts: Sequence[int] | None) -> Result:
     """``--network coflow``. Raises ConfigError on options that it would have to ignore."""
     from distsim.network.coflow import Coflows
 

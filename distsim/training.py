@@ -271,5 +271,5 @@ def bound(point: Mapping[str, Any]) -> dict[str, Any]:
     work = job(TrainSpec.of(point))
     memory = memory_of(work.model, work.plan, work.stack, work.gpu)
     if work.spec.memory == "refuse":
-        check_fit(memory, work.gpu)
+        check_fit(memory, work.gpu, advise=False)
     return {"step_ps": step_bound(work.costs), "memory_bytes": memory.device}

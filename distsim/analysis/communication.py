@@ -76,8 +76,6 @@ def traffic(result: Result, split: Breakdown) -> tuple[Traffic, ...]:
     return tuple(row for _, row in found)
 
 
-
-
 def _rates(rows: Iterable[CollectiveRow]) -> tuple[float | None, float | None]:
     """Time-weighted algbw and busbw of collectives of more than one member."""
     size, bus, time = 0, 0.0, 0

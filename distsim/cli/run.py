@@ -7,6 +7,7 @@
   distsim run trace.json --network fluid --routing ecmp  max-min fair shares of links, routes as switches hash them
   distsim run trace.json --topo dgx_h100 --network "nvlink=analytic+*=fluid"    a level per link domain
   distsim run trace.json --topo dgx_h100 --collectives nccl    algorithm, protocol and channels as NCCL chooses them
+  distsim run trace.json --topo dgx_h100 --network coflow      symmetric ranks folded, collectives as coflows (docs/folding.md)
   distsim run trace.json --json | jq .makespan_ns        one JSON document
   distsim run trace.json --events events.yaml            links fail, ranks slow down ...: what that costs (docs/events.md)
   distsim run workload.txt --topo simai:Spectrum-X_16g   SimAI's workload and topology files, as they are

@@ -105,7 +105,9 @@ class Costs:
         found = self._known.times.get(key)
         if found is None:
             graphs = self.shard.cuda_graphs
-            waits = self.stack.layer_overhead + (self.stack.moe_overhead if unit.kind[:2] == ("layer", True) else 0.0)
+            # NOTE: with a capacity shapes are static: the host waits for no counts of tokens
+            counted = unit.kind[:2] == ("layer", True) and not self.plan.capacity
+            waits = self.stack.layer_overhead + (self.stack.moe_overhead if counted else 0.0)
             found = timed(
                 getattr(unit, direction), self.kernel_ps, self.message_ps,
                 launch_ps=0 if graphs else round(self.stack.launch * _PS),

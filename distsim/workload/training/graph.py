@@ -132,28 +132,46 @@ class _Stage:
         if self._overlap_gather and plan.zero in (1, 2) and not self._fsdp:
             self._gather_weights(sorted({slot.chunk for slot in order}))
         seen: set[int] = set()
-        for slot in order:
+        pending: Slot | None = None  #: forward slot whose message leaves when the backward slot of its pair is done
+        for slot, following in zip(order, [*order[1:], None], strict=True):
             first = slot.phase == F and slot.chunk not in seen
             if slot.phase == F:
                 seen.add(slot.chunk)
             else:
                 backwards[slot.chunk] -= 1
-            self._slot(slot, first=first, last=slot.phase != F and backwards[slot.chunk] == 0)
+            if pending is None:
+                self._arrive(slot)
+            paired = slot.phase == F and following is not None and following.phase == BW
+            if paired:
+                assert following is not None
+                self._arrive(following)
+            saved = 0 if pending is None else self._beside(pending, slot)
+            self._work(slot, first=first, last=slot.phase != F and backwards[slot.chunk] == 0, saved=saved)
+            if paired:
+                pending = slot
+                continue
+            if pending is not None:
+                self._leave(pending)
+                pending = None
+            self._leave(slot)
         self._finish(sorted({slot.chunk for slot in order}))
         return self._made()
 
     # --- slots -------------------------------------------------------------------------------------------------------------
 
-    def _slot(self, slot: Slot, *, first: bool, last: bool) -> None:
-        plan, costs = self.plan, self.costs
+    def _arrive(self, slot: Slot) -> None:
+        """What the slot needs from another stage."""
+        plan = self.plan
         path = self._schedule.path(slot.micro_batch, plan.pp, plan.vpp, plan.micro_batches)
-        forward = slot.phase == F
-        before = slot.chunk + (-1 if forward else 1)
-        after = slot.chunk + (1 if forward else -1)
-        size = costs.message_bytes
+        before = slot.chunk + (-1 if slot.phase == F else 1)
         if slot.phase != W and 0 <= before < len(path) and path[before] != self.stage:
-            self._held.append(self._receive(path[before], size, self._tag(slot.micro_batch, slot.chunk, forward)))
-        units = costs.units[slot.chunk]
+            tag = self._tag(slot.micro_batch, slot.chunk, slot.phase == F)
+            self._held.append(self._receive(path[before], self.costs.message_bytes, tag))
+
+    def _work(self, slot: Slot, *, first: bool, last: bool, saved: int = 0) -> None:
+        """The slot itself. ``saved``: ps that it is shorter beside the other slot of its pair."""
+        plan, forward = self.plan, slot.phase == F
+        units = self.costs.units[slot.chunk]
         if self._fsdp:
             self._sharded(slot, units, first=first, last=last)
         elif not forward and self._shares * self._replicas > 1 and self._overlap_reduce and (last or plan.zero == 2):
@@ -161,16 +179,27 @@ class _Stage:
         elif forward and first and self._gathered:
             self._gathering(slot, units)
         else:
-            self._whole(slot)
+            self._whole(slot, saved)
+
+    def _leave(self, slot: Slot) -> None:
+        """What another stage needs from the slot."""
+        plan = self.plan
+        path = self._schedule.path(slot.micro_batch, plan.pp, plan.vpp, plan.micro_batches)
+        after = slot.chunk + (1 if slot.phase == F else -1)
         if slot.phase != W and 0 <= after < len(path) and path[after] != self.stage:
-            sent = self._send(path[after], size, self._tag(slot.micro_batch, after, forward))
+            sent = self._send(path[after], self.costs.message_bytes, self._tag(slot.micro_batch, after, slot.phase == F))
             if not self._overlap_p2p:
                 self._held.append(sent)
+
+    def _beside(self, forward: Slot, backward: Slot) -> int:
+        """ps that a pair of DualPipe saves: each pass's all-to-alls of experts run behind the other's computation."""
+        both = (self.costs.block(forward.chunk, "forward"), self.costs.block(backward.chunk, "backward"))
+        return sum(min(one.exposed.get("ep", 0), sum(other.computing.values())) for one, other in (both, both[::-1]))
 
     def _tag(self, micro_batch: int, chunk: int, forward: bool) -> int:
         return (micro_batch * self.plan.chunks * 2 + chunk) * 2 + forward
 
-    def _whole(self, slot: Slot) -> None:
+    def _whole(self, slot: Slot, saved: int = 0) -> None:
         """A block that nobody looks into."""
         units = self.costs.units[slot.chunk]
         if self.grain == "kernel":
@@ -179,8 +208,8 @@ class _Stage:
             return
         direction = "forward" if slot.phase == F else "backward"
         block = self.costs.block(slot.chunk, direction)
-        self._compute(f"{direction} {slot.chunk}" + (" weights" if slot.phase == W else ""), self._part(slot, block.span,
-                      block.weight))  # fmt: skip
+        name = f"{direction} {slot.chunk}" + (" weights" if slot.phase == W else "")
+        self._compute(name, self._part(slot, block.span, block.weight) - saved)
 
     def _part(self, slot: Slot, span: int, weight: int) -> int:
         """ps of a slot: split backward passes leave the gradients of weights to their W slots."""
@@ -384,9 +413,7 @@ class _Stage:
         self._last = self._add(NodeType.COMP, name, deps, duration_ps=duration, stream=self._streams[COMPUTE])
         return self._last
 
-    def _collective(
-        self, name: str, kind: CollectiveType, size: int, group: str, after: Sequence[int]
-    ) -> int:
+    def _collective(self, name: str, kind: CollectiveType, size: int, group: str, after: Sequence[int]) -> int:
         return self._add(
             NodeType.COMM_COLL, name, {i for i in after if i >= 0}, collective=int(kind), bytes=size,
             group=self._groups[group], stream=self._streams[group],
@@ -401,7 +428,9 @@ class _Stage:
         return received
 
     def _send(self, stage: int, size: int, tag: int) -> int:
-        return self._add(NodeType.COMM_SEND, "send", (self._last,), bytes=size, peer=self._offset(stage), tag=tag, peer_kind=_OFFSET)
+        return self._add(
+            NodeType.COMM_SEND, "send", (self._last,), bytes=size, peer=self._offset(stage), tag=tag, peer_kind=_OFFSET
+        )
 
     def _receive(self, stage: int, size: int, tag: int) -> int:
         return self._add(NodeType.COMM_RECV, "receive", (), bytes=size, peer=self._offset(stage), tag=tag, peer_kind=_OFFSET)

@@ -53,6 +53,8 @@ class Stack(BaseModel):
     ep_overlap: bool | Literal["across"] = Field(False, description="across: where experts are on several NVLink domains")
     dispatch: Literal["alltoall", "per_node"] = Field(
         "alltoall", description="tokens go to every expert, or once to every node that has some for them (DeepEP)")
+    gate: Literal["even", "neighbours"] = Field(
+        "even", description="experts of a token: anywhere, or neighbours (a benchmark's fake balanced gate, sent once per rank)")
     grouped: Literal["one", "per_expert"] = Field("one", description="kernels of a grouped GEMM")
     expert_bias: Literal["fused", "eager"] = Field("fused", description="the bias behind experts: in the GEMM, or operators")
     scatter_gather: bool = Field(False, description="pipeline messages split over tp and gathered again (SC21)")

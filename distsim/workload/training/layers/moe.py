@@ -12,9 +12,10 @@ from distsim.workload.training.layers import mlp
 from distsim.workload.training.layers.passes import PASSES
 from distsim.workload.training.layers.writer import Writer
 
-#: bytes per element, and kernels per expert, of an eager bias in fp32 behind 16-bit experts (Megatron-Core's
-#: TEGroupedMLP._apply_bias: product, sum, concatenation, cast; backwards casts, products, sums over rows)
-_EAGER_BIAS = ((28.0, 2), (38.0, 6))
+#: bytes per element, and operators per expert, of an eager bias in fp32 behind 16-bit experts (Megatron-Core's
+#: TEGroupedMLP._apply_bias: split twice, product, sum, then concatenation and cast; backwards casts, products, sums over rows,
+#: and the views' gradients)
+_EAGER_BIAS = ((28.0, 4), (38.0, 12))
 
 
 def _moe(w: Writer) -> Moe:
@@ -35,6 +36,15 @@ def _dispatched(w: Writer) -> tuple[int, int]:
     return copies, max(1, round(rows * plan.etp / local))
 
 
+def _met(w: Writer, parts: int) -> float:
+    """Copies of a token that leave for so many ranks (or nodes), over its experts: one each; where its experts are neighbours,
+    one for every part that holds some of them."""
+    moe = _moe(w)
+    if w.shard.stack.gate == "even":
+        return 1.0
+    return min(1.0, max(1.0, moe.topk * parts / moe.experts) / moe.topk)
+
+
 def forward(w: Writer) -> None:
     """Norm to residual."""
     shard, moe = w.shard, _moe(w)
@@ -46,7 +56,7 @@ def forward(w: Writer) -> None:
     own = -(-shard.tokens // shard.plan.tp)
     w.gemm("router", own, moe.experts, h, plain=True)
     w.memory("route", 8.0 * own * moe.experts * 4, 8)
-    sent = copies * h * shard.width
+    sent = copies * _met(w, shard.plan.ep) * h * shard.width
     w.memory("permute", 2 * sent, 2)
     _all_to_all(w, "dispatch", sent)
     if shard.plan.ep > 1:
@@ -73,7 +83,7 @@ def backward(w: Writer) -> None:
     local, f = moe.experts // shard.plan.ep, moe.ffn_hidden // shard.plan.etp
     up = f * (2 if shard.model.gated else 1)
     own = -(-shard.tokens // shard.plan.tp)
-    sent = copies * h * shard.width
+    sent = copies * _met(w, shard.plan.ep) * h * shard.width
     w.memory("residual backward", hidden * passes.residual[1], passes.residual_launches[1])
     if moe.shared_ffn_hidden:
         mlp.network_backward(w, "shared", shard.tokens, moe.shared_ffn_hidden // shard.plan.tp)
@@ -124,7 +134,9 @@ def _all_to_all(w: Writer, name: str, size: float) -> None:
     plan = w.shard.plan
     if plan.ep > 1:
         domains = w.shard.ep_domains
-        if w.shard.stack.dispatch == "per_node" and domains > 1:  # evenly spread: k copies meet so many of the n domains
+        if w.shard.stack.gate == "neighbours":
+            size *= _met(w, domains) / _met(w, plan.ep)
+        elif w.shard.stack.dispatch == "per_node" and domains > 1:  # evenly spread: k copies meet so many of the n domains
             k = _moe(w).topk
             size *= domains * (1 - (1 - 1 / domains) ** k) / k
         w.exchange(name, "ep", "all_to_all", size)

@@ -52,6 +52,7 @@ def column_backward(w: Writer, name: str, m: int, n: int, k: int) -> None:
     w.wait(regathered)
     w.part = "wgrad"
     w.gemm(f"{name} wgrad", k, n, m)
+    _bias_gradient(w, name, m * n)
     w.part = "dgrad"
     w.wait(reducing)
 
@@ -67,7 +68,14 @@ def row_backward(w: Writer, name: str, m: int, n: int, k: int) -> None:
     w.wait(_rest(w))
     w.part = "wgrad"
     w.gemm(f"{name} wgrad", k, n, m)
+    _bias_gradient(w, name, m * n)
     w.part = "dgrad"
+
+
+def _bias_gradient(w: Writer, name: str, elements: int) -> None:
+    """The gradient of the output summed over tokens, where the layer has a bias."""
+    if w.shard.model.bias and w.scaled:
+        w.memory(f"{name} bias gradient", elements * w.shard.width)
 
 
 def _gather_beside(w: Writer, name: str, size: int) -> None:

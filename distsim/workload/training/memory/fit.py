@@ -13,8 +13,9 @@ from distsim.workload.training.plan import Plan
 _MOST_TP = 8  #: tensor parallelism stays inside a server of eight
 
 
-def check_fit(memory: Memory, gpu: Gpu) -> None:
-    """Raise OutOfMemoryError where a stage needs more than the GPU has; it names the nearest change that fits.
+def check_fit(memory: Memory, gpu: Gpu, *, advise: bool = True) -> None:
+    """Raise OutOfMemoryError where a stage needs more than the GPU has; it names the nearest change that fits, unless
+    ``advise`` is off: bounds refuse plans by the thousand.
 
     Changes are tried one at a time, those that cost least time first, with the same GPUs and the same global batch:
     sharding the optimizer, selective recomputation, sequence parallelism, smaller micro-batches, sharding gradients, full
@@ -24,14 +25,14 @@ def check_fit(memory: Memory, gpu: Gpu) -> None:
     if worst.device <= gpu.memory:
         return
     over = worst.device - gpu.memory
-    advice = nearest(memory, gpu)
+    advice = nearest(memory, gpu) if advise else None
     largest = worst.largest
     raise OutOfMemoryError(
         f"stage {worst.stage} needs {format_size(worst.device)} of {format_size(gpu.memory)}, {format_size(over)} too much; "
         f"the largest term is {largest}, {format_size(worst.terms[largest])} (peak: {worst.moment})",
         where=f"{memory.model.name} on {gpu.name}", stage=worst.stage, term=largest, over=over,
         fix=f"{advice[0]} fits: {format_size(advice[1])}." if advice else
-        "No single change fits: take more GPUs, or a smaller model or sequence.",
+        "No single change fits: take more GPUs, or a smaller model or sequence." if advise else "",
     )  # fmt: skip
 
 
