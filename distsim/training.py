@@ -149,7 +149,14 @@ def job(spec: TrainSpec) -> Job:
     name = spec.gpu or topology.device(0)
     if not name:
         raise ConfigError(f"{spec.cluster} does not say its GPUs", expected="--gpu NAME")
-    return of_parts(spec, model, spec.plan, stack, gpu_of(name), topology)
+    gpu = gpu_of(name)
+    for dtype in spec.plan.dtypes:
+        if dtype not in gpu.peak:
+            raise ConfigError(
+                f"{gpu.name} has no {dtype} units", where=f"precision {spec.plan.precision}",
+                expected=f"a precision of {', '.join(gpu.peak)}",
+            )  # fmt: skip
+    return of_parts(spec, model, spec.plan, stack, gpu, topology)
 
 
 def of_parts(spec: TrainSpec, model: Model, made: Plan, stack: Stack, gpu: Gpu, topology: Topology) -> Job:

@@ -240,11 +240,13 @@ def _plan(row: Row, notes: list[str]) -> Plan:
     if fp32_gradients:
         precision = "bf16"
         notes.append("BF16 optimizer with fp32 gradients, as the chronicle says of this part")
+    said = " ".join((row.get("aux") or "", row.get("notes") or "", row.get("model") or ""))
     return plan(
         tp=tp, pp=pp, dp=dp, cp=cp, ep=ep, vpp=vpp, micro_batch=micro, global_batch=batch, seq=_int(row, "seq_len", where),
         precision=precision, recompute=recompute, sequence_parallel=sequence and tp > 1, zero=zero, shard_group=group,
         # NOTE: weights gathered for a pipeline's first micro-batch stay for all (AutoModel: reshard_after_forward: false)
         reshard=zero == 3 and (pp == 1 or stack != "nemo_automodel"), capacity=1.0 if "tokendrop" in row["model"] else 0.0,
+        tp_overlap=True if re.search(r"async[ _-]?TP", said, re.IGNORECASE) else None,
         grad_dtype="fp32" if fp32_gradients else "bf16" if "mp_mode=PURE" in row.get("aux", "") else None,
     )  # fmt: skip
 
