@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distsim.api import replay_folded
 from distsim.cost.chain import Chain, default_chain
-from distsim.errors import ConfigError, UnknownNameError
+from distsim.errors import ConfigError
 from distsim.hardware.gpu import Gpu
 from distsim.hardware.gpu import gpu as gpu_of
 from distsim.models.catalog import model as model_of
@@ -56,7 +57,8 @@ class TrainSpec(BaseModel):
 
     @classmethod
     def of(cls, point: Mapping[str, Any]) -> TrainSpec:
-        """From flat fields, those of the plan among them; ``dp`` left out takes all GPUs of the cluster, ``seq`` the model's.
+        """From flat fields, those of the plan among them. Left out: ``dp`` takes all GPUs of the cluster, ``seq`` is the
+        model's, ``zero`` is 1, ``sequence_parallel`` goes with tp, ``global_batch`` gives each stage four micro-batches.
 
         Raises ConfigError, UnknownNameError.
         """
@@ -67,6 +69,8 @@ class TrainSpec(BaseModel):
                 raise ConfigError(f"no {name} is given", expected=f"--{name} NAME")
         if "seq" not in fields:
             fields["seq"] = model_of(str(mine["model"])).seq
+        fields.setdefault("zero", 1)
+        fields.setdefault("sequence_parallel", fields.get("tp", 1) not in (1, "1"))
         if "dp" not in fields:
             fields["dp"] = _replicas(str(mine["cluster"]), fields)
         if "global_batch" not in fields:
@@ -86,7 +90,8 @@ def _replicas(cluster: str, fields: Mapping[str, Any]) -> int:
         each = int(fields.get("tp", 1)) * int(fields.get("pp", 1)) * int(fields.get("cp", 1))
     except (TypeError, ValueError):
         return 1  # the plan's own check names the wrong field
-    hosts = _topology(cluster, None).hosts
+    asked = re.search(r"\bgpus=(\d+)", cluster)
+    hosts = int(asked[1]) if asked else _topology(cluster, None).hosts
     if each < 1 or hosts % each:
         raise ConfigError(
             f"tp x pp x cp = {each} does not divide the {hosts} GPUs of {cluster}", fix="Give dp, or another tp, pp or cp."
@@ -265,7 +270,8 @@ def run(work: Job, progress: Progress | None = None) -> Training:
     say(None, "simulating")
     result = replay_folded(
         graph, work.topology, network=work.spec.network, fold=work.spec.fold, progress=progress,
-        interfering=("dp", "edp", "shard", "replica"), slowdown=Fraction(str(work.stack.interference)), spec=work.spec.model_dump(),
+        interfering=("dp", "edp", "shard", "replica"), slowdown=Fraction(str(work.stack.interference)),
+        spec=work.spec.model_dump(),
     )  # fmt: skip
     return Training(work, graph, result, memory, warnings)
 

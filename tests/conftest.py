@@ -56,3 +56,9 @@ def nccl_reference() -> Path:
 def compute_reference() -> Path:
     """Measured kernels."""
     return reference_folder("compute")
+
+
+@pytest.fixture
+def training_reference() -> Path:
+    """Published and measured training performance."""
+    return reference_folder("training")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from distsim.analysis.training import PARTS, Breakdown, breakdown, columns
@@ -57,8 +58,8 @@ def text(training: Training, width: int = 100) -> str:
     lines += ["", *_parts(training, found), ""]
     lines += _memory(training)
     for warning in (*training.warnings, *training.result.warnings):
-        lines.append(f"  warning: {warning}")
-    return "\n".join(line[: max(width, 100) + 40] for line in lines)
+        lines += textwrap.wrap(f"warning: {warning}", width, initial_indent="  ", subsequent_indent="    ")
+    return "\n".join(lines)
 
 
 def _parts(training: Training, found: Breakdown) -> list[str]:
@@ -88,7 +89,9 @@ def _memory(training: Training) -> list[str]:
     stage = memory.worst
     terms = {name: size for name, size in stage.terms.items() if size >= 2**26}
     said = ", ".join(f"{name} {size / 2**30:.1f}" for name, size in sorted(terms.items(), key=lambda item: -item[1]))
-    return [f"  memory of the fullest stage ({stage.stage}), GiB: {said}"]
+    return textwrap.wrap(
+        f"memory of the fullest stage ({stage.stage}), GiB: {said}", 100, initial_indent="  ", subsequent_indent="    "
+    )
 
 
 def document(training: Training) -> dict[str, Any]:

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import csv
 import io
+import multiprocessing
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +39,13 @@ _FILES = ("published_training*.csv", "published_training*.csv.gz", "vtrain_singl
 _COLUMNS = ("id", "model", "seq_len", "gpu", "n_gpus", "metric", "value")
 _TOLERANCE = 0.1  #: a row is matched within it
 _WORST = 15
+_ROWS_A_WORKER = 20  #: steps that make another process worth its start
 #: words in a GPU's name -> the machines that it usually sits in
 _MACHINES = {
     "a100": "dgx_a100", "h100": "dgx_h100", "h200": "dgx_h200", "b200": "dgx_b200",
-    "b300": "dgx_b200:device=b300,bandwidth=800Gbps", "gb200": "gb200_nvl72",
-    "gb300": "gb200_nvl72:device=gb300,bandwidth=800Gbps",
+    "b300": "dgx_b200:device=b300,bandwidth=800Gbps",
+    # jobs larger than a rack take 64 of its 72 GPUs, so that powers of two stay inside
+    "gb200": "gb200_nvl72:gpus_per_node=64", "gb300": "gb200_nvl72:gpus_per_node=64,device=gb300,bandwidth=800Gbps",
 }  # fmt: skip
 
 
@@ -78,16 +83,12 @@ class Training:
         rows = list(read_rows(data))
         report.rows = len(rows)
         found: list[Predicted] = []
-        known: dict[tuple[object, ...], tuple[float, float]] = {}
-        refused: dict[str, int] = defaultdict(int)
-        for number, row in enumerate(rows):
-            progress(number / len(rows), "simulating training steps")
-            try:
-                found.append(predict(row, known))
-            except DistsimError as error:
-                reason = f"{family_of(row)}: {error.what}"
+        for outcome, row in zip(_predictions(rows, progress), rows, strict=True):
+            if isinstance(outcome, Predicted):
+                found.append(outcome)
+            else:
+                reason = f"{family_of(row)}: {outcome}"
                 report.refused[reason] = report.refused.get(reason, 0) + 1
-                refused[_group(row)] += 1
         report.expressed = len(found)
         errors = [one.error for one in found]
         report.matched = sum(abs(error) <= _TOLERANCE for error in errors)
@@ -118,27 +119,80 @@ def read_rows(data: Path) -> Iterable[Row]:
         yield from reader
 
 
-def predict(row: Row, known: dict[tuple[object, ...], tuple[float, float]] | None = None, *, quick: bool = False) -> Predicted:
-    """Simulate a row. ``known`` remembers steps that several rows share; ``quick``: the uncontended longest path instead of
-    the engine. Raises DistsimError where the row cannot be expressed."""
+def _predictions(rows: Sequence[Row], progress: Progress) -> list[Predicted | str]:
+    """Of every row, or why there is none. Rows that share a step are simulated once; processes share out the steps."""
+    cases: list[Case | str] = [_case(row) for row in rows]
+    first: dict[tuple[object, ...], int] = {}
+    keys: list[tuple[object, ...]] = []
+    for place, (row, case) in enumerate(zip(rows, cases, strict=True)):
+        keys.append(() if isinstance(case, str) else _key(row, case))
+        if keys[-1]:
+            first.setdefault(keys[-1], place)
+    done: dict[tuple[object, ...], tuple[float, float] | str] = {}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, max(1, len(first) // _ROWS_A_WORKER)), context) as workers:
+        results = workers.map(_step, [rows[place] for place in first.values()], chunksize=4)
+        for number, (key, result) in enumerate(zip(first, results, strict=True)):
+            progress(number / len(first), "simulating training steps")
+            done[key] = result
+    found: list[Predicted | str] = []
+    for row, case, key in zip(rows, cases, keys, strict=True):
+        kept = case if isinstance(case, str) else done[key]
+        found.append(kept if isinstance(kept, str) else _predicted(row, case, kept))  # type: ignore[arg-type]
+    return found
+
+
+def _case(row: Row) -> Case | str:
+    """The row expressed and its metric known, or why not."""
     try:
         float(row["value"])
+        case = case_of(row)
+        cluster_of(row, case.gpu)
+        in_metric(row, case, 1.0)
     except ValueError:
-        raise ConfigError(f"value is {row['value']!r}", where=f"row {row['id']}", expected="a number") from None
-    case = case_of(row)
-    key = (case.model, case.plan, case.gpu.name, case.stack, cluster_of(row, case.gpu))
-    kept = None if known is None else known.get(key)
-    if kept is None:
-        work = job_of(row, case)
+        return f"value is {row['value']!r}"
+    except DistsimError as error:
+        return error.what
+    return case
+
+
+def _key(row: Row, case: Case) -> tuple[object, ...]:
+    """What decides the step of a row."""
+    return case.model, case.plan, case.gpu.name, case.stack, cluster_of(row, case.gpu), memory_kind_of(row)
+
+
+def _step(row: Row, quick: bool = False) -> tuple[float, float] | str:
+    """(seconds, GiB) of a row's step, or why there is none."""
+    try:
+        work = job_of(row, case_of(row))
         if quick:
             graph = build_graph(work.costs)
-            seconds = step_ps(graph, work.costs) / 1e12
-        else:
-            seconds = run(work).seconds
-        kept = seconds, _gib(row, work)
+            return step_ps(graph, work.costs) / 1e12, _gib(row, work)
+        return run(work).seconds, _gib(row, work)
+    except DistsimError as error:
+        return error.what
+
+
+def _predicted(row: Row, case: Case, step: tuple[float, float]) -> Predicted:
+    return Predicted(row, case, in_metric(row, case, step[0]), step[1] if row.get("memory_gib") else 0.0)
+
+
+def predict(row: Row, known: dict[tuple[object, ...], tuple[float, float]] | None = None, *, quick: bool = False) -> Predicted:
+    """Simulate a row. ``known`` remembers steps that several rows share; ``quick``: the uncontended longest path instead of
+    the engine. Raises ConfigError where the row cannot be expressed."""
+    case = _case(row)
+    if isinstance(case, str):
+        raise ConfigError(case, where=f"row {row['id']}")
+    key = _key(row, case)
+    kept: tuple[float, float] | str | None = None if known is None else known.get(key)
+    if kept is None:
+        kept = _step(row, quick)
+        if isinstance(kept, str):
+            raise ConfigError(kept, where=f"row {row['id']}")
         if known is not None:
             known[key] = kept
-    return Predicted(row, case, in_metric(row, case, kept[0]), kept[1] if row.get("memory_gib") else 0.0)
+    assert not isinstance(kept, str)
+    return _predicted(row, case, kept)
 
 
 def _gib(row: Row, work: Job) -> float:
@@ -172,6 +226,8 @@ def cluster_of(row: Row, gpu: Gpu) -> str:
     if machine is None:
         raise ConfigError(f"no machine with {gpu.name} is known", where=f"row {row['id']}")
     network = row.get("network") or ""
+    if family_of(row) == "megatron-llama":  # its README: 4x200Gbps RDMA
+        return f"{machine}:rails=4,bandwidth=200Gbps"
     if "4x HDR200" in network:  # vTrain's nodes: four NICs for eight GPUs
         return f"{machine}:rails=4,bandwidth=200Gbps"
     if "4x100 Gb/s" in network:  # Jean Zay

@@ -56,6 +56,14 @@ _RECOMPUTE = {
 }
 #: from this line on (section "Rebalancing layers") BigScience's chronicle uses the BF16 optimizer, which accumulates in fp32
 _BF16_LINE = 895
+#: family -> what its software's published script sets, where rows leave it out, and that script
+_SCRIPTS = {
+    "megatron-llama": (
+        {"tp": "2", "pp": "1", "micro_batch": "4", "global_batch": "2048", "recompute": "selective", "sequence_parallel": "yes",
+         "precision": "bf16"},
+        "Megatron-LLaMA's examples/LLaMA/LLaMA_13_slurm.sh",
+    ),
+}  # fmt: skip
 #: most virtual stages assumed (NeMo and Megatron-Bridge recipes of dense models stay at or below it)
 _MOST_VIRTUAL = 8
 
@@ -68,10 +76,20 @@ def family_of(row: Row) -> str:
 def case_of(row: Row) -> Case:
     """The whole row. Raises ConfigError with the reason where it cannot be expressed."""
     notes: list[str] = []
+    row = _scripted(row, notes)
     model, made = _model(row, notes), _plan(row, notes)
     made = _uneven(row, model, made, notes)
     made.check(model)
     return Case(model, made, gpu_of(row), stack_of(row), tuple(notes))
+
+
+def _scripted(row: Row, notes: list[str]) -> Row:
+    """The row with what its software's published script says in place of what it leaves out."""
+    found = _SCRIPTS.get(family_of(row))
+    missing = {key: value for key, value in found[0].items() if not row.get(key)} if found else {}
+    if found and missing:
+        notes.append(f"{', '.join(f'{key} {value}' for key, value in missing.items())}: as in {found[1]}")
+    return {**row, **missing}
 
 
 def model_of(row: Row) -> Model:
@@ -240,12 +258,15 @@ def _plan(row: Row, notes: list[str]) -> Plan:
     if fp32_gradients:
         precision = "bf16"
         notes.append("BF16 optimizer with fp32 gradients, as the chronicle says of this part")
+    # NOTE: Megatron-LLaMA compares its optimizer with Megatron-LM's of 2023, which overlaps nothing
+    overlap = False if (row.get("notes") or "") == "DistributedOptimizer" else None
     said = " ".join((row.get("aux") or "", row.get("notes") or "", row.get("model") or ""))
     return plan(
         tp=tp, pp=pp, dp=dp, cp=cp, ep=ep, vpp=vpp, micro_batch=micro, global_batch=batch, seq=_int(row, "seq_len", where),
         precision=precision, recompute=recompute, sequence_parallel=sequence and tp > 1, zero=zero, shard_group=group,
         # NOTE: weights gathered for a pipeline's first micro-batch stay for all (AutoModel: reshard_after_forward: false)
         reshard=zero == 3 and (pp == 1 or stack != "nemo_automodel"), capacity=1.0 if "tokendrop" in row["model"] else 0.0,
+        overlap_grad_reduce=overlap, overlap_param_gather=overlap,
         tp_overlap=True if re.search(r"async[ _-]?TP", said, re.IGNORECASE) else None,
         grad_dtype="fp32" if fp32_gradients else "bf16" if "mp_mode=PURE" in row.get("aux", "") else None,
     )  # fmt: skip
@@ -266,8 +287,8 @@ def _micro_batch_and_vpp(row: Row, vpp: int, pp: int, notes: list[str]) -> tuple
         notes.append(f"micro-batch unstated: {script[0]}, that of the same shape in SC21's scripts")
         micro = script[0]
     if not micro:
-        notes.append("micro-batch unstated: 1 assumed")
-        micro = 1
+        micro = 4 if stack_of(row) == "megatron_core" and pp == 1 else 1
+        notes.append(f"micro-batch unstated: {micro} assumed" + (", as nothing needs more of them" if micro > 1 else ""))
     if not vpp:
         if pp > 1 and not source.startswith("Narayanan"):
             each = -(-layers // pp)

@@ -14,7 +14,7 @@ from distsim.training import TrainSpec, train
 from distsim.workload.training.plan import Plan
 
 #: fields that follow from others where they are left out: no default that an expression could use
-_FOLLOW = ("dp", "seq", "global_batch")
+_FOLLOW = ("dp", "seq", "global_batch", "zero", "sequence_parallel")
 
 
 def objectives(varied: frozenset[str]) -> Mapping[str, str]:

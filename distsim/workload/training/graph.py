@@ -338,9 +338,9 @@ class _Stage:
         gathered: dict[int, list[int]] = {}
         for i in order:
             ahead = self.plan.prefetch if self._overlap_gather else 0
-            while due and (due[0] == i or (len(gathered) <= ahead and not late)):
+            while due and (due[0] == i or (len(gathered) - (i in gathered) < ahead and not late)):
                 # begins when the unit before those gathered ahead is done: no more weights than that are held
-                limit = ahead - len(gathered)
+                limit = ahead if due[0] == i else ahead - 1 - len(gathered) + (i in gathered)
                 after = [self._done[-1 - limit]] if len(self._done) > limit else []
                 gathered[due[0]] = self._gather(units[due[0]].dense, units[due[0]].expert, after)
                 del due[0]

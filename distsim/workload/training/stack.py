@@ -54,7 +54,7 @@ class Stack(BaseModel):
     dispatch: Literal["alltoall", "per_node"] = Field(
         "alltoall", description="tokens go to every expert, or once to every node that has some for them (DeepEP)")
     gate: Literal["even", "neighbours"] = Field(
-        "even", description="experts of a token: anywhere, or neighbours (a benchmark's fake balanced gate, sent once per rank)")
+        "even", description="experts of a token: anywhere, or neighbours (a benchmark's gate), sent once per rank")
     grouped: Literal["one", "per_expert"] = Field("one", description="kernels of a grouped GEMM")
     expert_bias: Literal["fused", "eager"] = Field("fused", description="the bias behind experts: in the GEMM, or operators")
     scatter_gather: bool = Field(False, description="pipeline messages split over tp and gathered again (SC21)")
@@ -62,7 +62,7 @@ class Stack(BaseModel):
     sharding: Literal["plain", "fsdp1", "fsdp2"] = Field(
         "plain", description="copies that sharded weights and gradients pass through: none, PyTorch's FSDP, its FSDP2")
     shard_rate: float = Field(
-        1.0, gt=0, description="rate of gathering weights and reducing gradients over NCCL's; bytes count as more by its inverse")
+        1.0, gt=0, description="rate of gathering weights and reducing gradients over NCCL's: bytes count as so many more")
     defer_reduce: bool = Field(False, description="FSDP scatters gradients behind the last micro-batch only")
     late_prefetch: bool = Field(
         False, description="FSDP gathers weights for the backward pass only behind the gradients before them (BACKWARD_POST)")

@@ -60,7 +60,7 @@ def _stage(program: Program) -> _Stage:
 
 def _advance(
     graph: TaskGraph, costs: Costs, inner: int, s: int, stage: _Stage, ends: list[int], free: dict[int, int],
-    sent: dict[tuple[int, int, int], int], meetings: dict[tuple[str, int], dict[int, int]],
+    sent: dict[tuple[int, int, int], int], meetings: dict[tuple[object, ...], dict[int, int]],
     counts: dict[tuple[int, str], int],
 ) -> bool:  # fmt: skip
     """Work out the stage's nodes up to one that waits for another stage. Returns whether any was."""

@@ -134,7 +134,7 @@ def _all_to_all(w: Writer, name: str, size: float) -> None:
     plan = w.shard.plan
     if plan.ep > 1:
         domains = w.shard.ep_domains
-        if w.shard.stack.gate == "neighbours":
+        if w.shard.stack.gate == "neighbours" and domains > 1:
             size *= _met(w, domains) / _met(w, plan.ep)
         elif w.shard.stack.dispatch == "per_node" and domains > 1:  # evenly spread: k copies meet so many of the n domains
             k = _moe(w).topk
