@@ -57,6 +57,8 @@ class Gpu(BaseModel):
         """Figures that no source is given for: field names, or ``peak.dtype``."""
         figures = ("memory", "memory_bandwidth", "sms", "l2", "nvlink", "nic", "power")
         missing = [name for name in figures if getattr(self, name) and not self.sources.get(name)]
+        if self.clock != 1.0 and not self.sources.get("clock"):
+            missing.append("clock")
         if not self.sources.get("peak"):
             missing += [f"peak.{dtype}" for dtype in self.peak if not self.sources.get(f"peak.{dtype}")]
         return tuple(missing)

@@ -281,6 +281,8 @@ def _groups(report: Report, rows: list[Row], found: list[Predicted], weighed: li
         by[_group(one.row)].append(one.error)
     for name in sorted(counts):
         report.groups[name] = {"rows": counts[name], "expressed": len(by[name]), **_named(by[name])}
+        if by[name] and not name.endswith(", incomplete"):
+            report.metrics[f"mape_{name}"] = report.groups[name]["mape"]
     memory: dict[str, list[float]] = defaultdict(list)
     for one in weighed:
         memory[family_of(one.row)].append(one.memory_error)

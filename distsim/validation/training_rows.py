@@ -44,10 +44,12 @@ _DENSE_STACKS = (
     ("Megatron-Core", "megatron_core"), ("Llama 3", "llama3"), ("MLPerf", "mlperf"), ("MegaScale", "megatron_lm_2022"),
 )  # fmt: skip
 _FAMILY_STACKS = {
-    "zero3": "zero3_2021", "megatron-llama": "megatron_llama", "megatron-bridge": "megatron_bridge",
+    "zero3": "zero3_2021", "megatron-llama": "megatron_llama",
     "automodel": "nemo_automodel", "llm-foundry": "llm_foundry", "simumax-b200": "megatron_core_simumax",
     "bigscience": "deepspeed_megatron", "vtrain-multi": "megatron_deepspeed_plain", "vtrain-single": "megatron_deepspeed_plain",
 }  # fmt: skip
+#: releases of NVIDIA's NeMo container, newest first, and the software that they hold
+_BRIDGE_STACKS = (("26.05", "megatron_bridge_2606"), ("26.01", "megatron_bridge"), ("00.00", "megatron_bridge_2025"))
 #: recomputation where a row is silent, by stack, and why
 _RECOMPUTE = {
     "megascale": ("selective", "assumed"),
@@ -138,6 +140,9 @@ def stack_of(row: Row) -> str:
         return "torchtitan_compile_2025" if int(float(row.get("year") or 2024)) >= 2025 else "torchtitan_compile"
     if family == "megascale":
         return "megatron_lm_2022" if "(Megatron-LM)" in source else "megascale"
+    if family == "megatron-bridge":
+        release = _found(r"\b(\d\d\.\d\d)(?:\.\d+)? NeMo", source) or "26.02"
+        return next(name for since, name in _BRIDGE_STACKS if release >= since)
     if family in _FAMILY_STACKS:
         return _FAMILY_STACKS[family]
     for start, name in _DENSE_STACKS:

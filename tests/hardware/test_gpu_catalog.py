@@ -36,7 +36,8 @@ sources: {peak: measured, memory: measured, memory_bandwidth: measured, sms: mea
 def test_every_figure_has_a_source(name):
     one = gpus()[name]
     assert one.unsourced() == ()
-    figures = {"memory", "memory_bandwidth", "sms", "l2", "nvlink", "nic", "power", "peak"} | {f"peak.{d}" for d in one.peak}
+    figures = {"memory", "memory_bandwidth", "sms", "l2", "nvlink", "nic", "power", "clock", "peak"}
+    figures |= {f"peak.{dtype}" for dtype in one.peak}
     assert set(one.sources) <= figures
 
 

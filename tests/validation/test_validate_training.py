@@ -13,7 +13,7 @@ from distsim.cli.main import main
 #: MAPE of a family's complete rows that must not be exceeded
 BARS = {
     "megatron-dense": 0.07, "zero3": 0.12, "llm-foundry": 0.09, "torchtitan": 0.09, "megatron-bridge": 0.14, "simumax-b200": 0.08,
-    "bigscience": 0.12, "vtrain-multi": 0.09, "vtrain-single": 0.12, "memory, simumax-b200": 0.04, "memory, torchtitan": 0.04,
+    "bigscience": 0.12, "vtrain-multi": 0.09, "memory, simumax-b200": 0.04, "memory, torchtitan": 0.04,
     "memory, bigscience": 0.08,
 }  # fmt: skip
 HEAD = ["id", "family", "model", "layers", "hidden", "heads", "kv_heads", "ffn_hidden", "vocab", "seq_len", "gpu", "n_gpus", "dp", "tp",
@@ -74,8 +74,11 @@ def test_folders_without_tables_and_tables_without_columns_are_refused(tmp_path,
 
 
 @pytest.mark.slow
-def test_reference_rows_meet_their_bars(training_reference, capsys):
-    report = validate(capsys, "--data", str(training_reference))
+def test_published_rows_meet_their_bars(training_reference, tmp_path, capsys):
+    for path in training_reference.glob("published_training*"):
+        (tmp_path / path.name).symlink_to(path)
+    report = validate(capsys, "--data", str(tmp_path))
     assert report["metrics"]["expressed_complete"] >= 0.9
+    # single-node rows: .ci/run
     missed = {name: report["groups"][name]["mape"] for name, bar in BARS.items() if report["groups"][name]["mape"] > bar}
     assert not missed

@@ -6,6 +6,8 @@ expert-parallel ranks are neighbours within tp * cp * dp of a stage (with etp in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from distsim.errors import CollectiveError, TopologyError
 from distsim.nccl.model import plan as nccl_plan
 from distsim.nccl.system import System, system_of_topology
@@ -23,39 +25,45 @@ NAMES = {
 
 def members(plan: Plan, name: str, rank: int) -> tuple[int, ...]:
     """Ordered ranks of the communicator ``name`` that ``rank`` is in."""
+    return tuple(_members(plan, name, rank))
+
+
+def _members(plan: Plan, name: str, rank: int) -> Sequence[int]:
+    # NOTE: ranges, where they can be: bounds ask for the first and last of thousands
     inner = plan.tp * plan.cp * plan.dp
     stage, place = divmod(rank, inner)
     first = stage * inner
     t = place % plan.tp
     d = place // (plan.tp * plan.cp)
     if name == "tp":
-        return tuple(range(rank - t, rank - t + plan.tp))
+        return range(rank - t, rank - t + plan.tp)
     if name == "cp":
-        return tuple(first + t + plan.tp * (i + plan.cp * d) for i in range(plan.cp))
+        start = first + t + plan.tp * plan.cp * d
+        return range(start, start + plan.tp * plan.cp, plan.tp)
     if name == "dp":
-        return tuple(range(first + t, first + inner, plan.tp))
+        return range(first + t, first + inner, plan.tp)
     if name in ("shard", "replica"):
         everyone = range(first + t, first + inner, plan.tp)
         size = plan.shard_group or len(everyone)
         at = (place - t) // plan.tp
-        return tuple(everyone[at // size * size :][:size] if name == "shard" else everyone[at % size :: size])
+        return everyone[at // size * size :][:size] if name == "shard" else everyone[at % size :: size]
     if name == "etp":
         base = rank - place % plan.etp
-        return tuple(range(base, base + plan.etp))
+        return range(base, base + plan.etp)
     if name == "ep":
         block = plan.ep * plan.etp
         base = first + place // block * block + place % plan.etp
-        return tuple(range(base, base + block, plan.etp))
+        return range(base, base + block, plan.etp)
     if name == "edp":
         block = plan.ep * plan.etp
-        return tuple(range(first + place % block, first + inner, block))
+        return range(first + place % block, first + inner, block)
     if name == "pp":
-        return tuple(range(place, plan.world, inner))
+        return range(place, plan.world, inner)
     if name == "mirror":
         return tuple(sorted((rank, (plan.pp - 1 - stage) * inner + place)))
     if name == "embedding":
         return (place, place + (plan.pp - 1) * inner) if plan.pp > 1 else (place,)
-    return tuple(range(plan.world))
+    return range(plan.world)
 
 
 class Collectives:
@@ -75,11 +83,11 @@ class Collectives:
         key = (operation, size, name, rank)
         found = self._known.get(key)
         if found is None:
-            ranks = members(self._plan, name, rank)
-            by_ranks = (operation, size, len(ranks), ranks[:2], ranks[-1])
+            ranks = _members(self._plan, name, rank)
+            by_ranks = (operation, size, len(ranks), *ranks[:2], ranks[-1])
             found = self._shared.get(by_ranks)
             if found is None:
-                found = self._shared[by_ranks] = self._time(operation, size, ranks)
+                found = self._shared[by_ranks] = self._time(operation, size, tuple(ranks))
             self._known[key] = found
         return found
 
@@ -116,9 +124,12 @@ class Collectives:
 
     def domains(self, name: str) -> int:
         """NVLink domains that the communicator of rank 0 is spread over; its ranks where the topology names no GPUs."""
-        ranks = members(self._plan, name, 0)
-        system = self._system(ranks) if len(ranks) > 1 else None
-        return len(ranks) if system is None else system.nodes
+        ranks = _members(self._plan, name, 0)
+        key = ("domains", len(ranks), *ranks[:2], ranks[-1])
+        if key not in self._shared:
+            system = self._system(tuple(ranks)) if len(ranks) > 1 else None
+            self._shared[key] = len(ranks) if system is None else system.nodes
+        return self._shared[key]
 
     def _system(self, ranks: tuple[int, ...]) -> System | None:
         if ranks not in self._systems:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from itertools import accumulate
 from typing import NamedTuple
 
 from distsim.cost.kernel import Answer, Kernel, memory
@@ -37,6 +38,14 @@ class Unit(NamedTuple):
     expert: int
 
 
+class Chunk(NamedTuple):
+    """What a virtual stage is made of: chunks that are equal do the same."""
+
+    kinds: tuple[tuple[bool, bool], ...]  #: of its layers
+    first: bool
+    last: bool
+
+
 class Remembered:
     """What plans have in common: operations and times of units, by what decides them. For one model, stack, GPU and cluster."""
 
@@ -45,6 +54,9 @@ class Remembered:
         self.times: dict[tuple[object, ...], BlockTime] = {}
         self.collectives: dict[tuple[object, ...], int] = {}
         self.kernels: dict[tuple[str, Kernel], int] = {}
+        self.weights: dict[tuple[object, ...], tuple[Weights, ...]] = {}
+        self.chunks: dict[tuple[int, ...], tuple[Chunk, ...]] = {}
+        self.blocks: dict[tuple[object, ...], BlockTime] = {}
 
 
 class Costs:
@@ -62,7 +74,8 @@ class Costs:
         self.collectives = Collectives(topology, plan, self._known.collectives)
         self.shard = Shard(model, plan, stack, self.collectives.domains("ep") if plan.ep > 1 else 1)
         self._answer = kernels
-        self._blocks: dict[tuple[object, ...], BlockTime] = {}
+        self._blocks: dict[tuple[int, str], BlockTime] = {}
+        self._layers: dict[tuple[bool, bool], Unit] = {}
         self._shape = _shape(plan)
         rate = stack.attention_rate
         # NOTE: providers tell the usual fused kernel of the GPU's generation, whatever the stack's was
@@ -119,31 +132,42 @@ class Costs:
         return found
 
     @cached_property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """Every virtual stage, in model order."""
+        counts = self.plan.stage_layers(self.model)
+        found = self._known.chunks.get(counts)
+        if found is None:
+            kinds = tuple(layers.layer_kind(self.shard, number) for number in range(self.model.layers))
+            ends = list(accumulate(counts))
+            made = [Chunk(kinds[end - count : end], False, False) for count, end in zip(counts, ends, strict=True)]
+            made[0], made[-1] = made[0]._replace(first=True), made[-1]._replace(last=True)
+            made[-1] = made[-1]._replace(first=len(made) == 1)
+            alike = {one: one for one in made}
+            found = self._known.chunks[counts] = tuple(alike[one] for one in made)
+        return found
+
+    @cached_property
     def units(self) -> tuple[tuple[Unit, ...], ...]:
         """Units of every virtual stage, in model order."""
+        made = {chunk: self._units_of(chunk) for chunk in set(self.chunks)}
+        return tuple(made[chunk] for chunk in self.chunks)
+
+    def _units_of(self, chunk: Chunk) -> tuple[Unit, ...]:
         model, plan = self.model, self.plan
-        found: list[tuple[Unit, ...]] = []
-        counts = plan.stage_layers(model)
         table = -(-model.vocab // plan.tp) * model.hidden
-        made: dict[tuple[bool, bool], Unit] = {}
-        layer = 0
-        for chunk, count in enumerate(counts):
-            units: list[Unit] = []
-            if chunk == 0:
-                units.append(self._unit("embedding", 0, table, 0))
-            for number in range(layer, layer + count):
-                kind = layers.layer_kind(self.shard, number)
-                if kind not in made:
-                    made[kind] = self._unit("layer", number, *layer_weights(model, plan, number))
-                units.append(made[kind])
-            layer += count
-            if chunk == len(counts) - 1:
-                for _ in range(model.mtp):  # its head shares the main one's weights
-                    units.append(self._unit("layer", model.layers, *layer_weights(model, plan, model.layers)))
-                    units.append(self._unit("prediction", 0, 2 * model.hidden * model.hidden // plan.tp, 0))
-                units.append(self._unit("head", 0, 0 if model.tied and len(counts) == 1 else table, 0))
-            found.append(tuple(units))
-        return tuple(found)
+        units = [self._unit("embedding", 0, table, 0)] if chunk.first else []
+        for kind in chunk.kinds:
+            made = self._layers.get(kind)
+            if made is None:
+                number = next(n for n in range(model.layers) if layers.layer_kind(self.shard, n) == kind)
+                made = self._layers[kind] = self._unit("layer", number, *layer_weights(model, plan, number))
+            units.append(made)
+        if chunk.last:
+            for _ in range(model.mtp):  # its head shares the main one's weights
+                units.append(self._unit("layer", model.layers, *layer_weights(model, plan, model.layers)))
+                units.append(self._unit("prediction", 0, 2 * model.hidden * model.hidden // plan.tp, 0))
+            units.append(self._unit("head", 0, 0 if model.tied and chunk.first else table, 0))
+        return tuple(units)
 
     def _unit(self, name: str, layer: int, dense: int, expert: int) -> Unit:
         kind = (name, *layers.layer_kind(self.shard, layer)) if name == "layer" else (name,)
@@ -163,25 +187,32 @@ class Costs:
     @cached_property
     def weights(self) -> tuple[Weights, ...]:
         """Of every virtual stage on a rank."""
-        return weights(self.model, self.plan)
+        plan = self.plan
+        key = (plan.stage_layers(self.model), plan.tp, plan.ep, plan.etp)
+        if key not in self._known.weights:
+            self._known.weights[key] = weights(self.model, plan)
+        return self._known.weights[key]
 
     def block(self, chunk: int, direction: str) -> BlockTime:
         """A virtual stage for one micro-batch, ``forward`` or ``backward``, all its units."""
-        key: tuple[object, ...] = (chunk, direction)
-        found = self._blocks.get(key)
+        found = self._blocks.get((chunk, direction))
         if found is None:
-            kinds: dict[tuple[object, ...], tuple[Unit, int]] = {}
-            for unit in self.units[chunk]:
-                kinds[unit.kind] = (unit, kinds.get(unit.kind, (unit, 0))[1] + 1)
-            composed = (direction, *((kind, times) for kind, (_, times) in kinds.items()))
-            found = self._blocks.get(composed)
+            key = (self._shape, self.chunks[chunk], direction)
+            found = self._known.blocks.get(key)
             if found is None:
-                parts = [(self.time(unit, direction), times) for unit, times in kinds.values()]
-                found = merged(parts)
-                waits = round(self.stack.micro_batch_overhead * _PS / 2)  # the host synchronises: nothing hides it
-                found = self._blocks[composed] = replace(found, span=found.span + waits, launch=found.launch + waits)
-            self._blocks[key] = found
+                kinds: dict[tuple[object, ...], tuple[Unit, int]] = {}
+                for unit in self.units[chunk]:
+                    kinds[unit.kind] = (unit, kinds.get(unit.kind, (unit, 0))[1] + 1)
+                found = merged([(self.time(unit, direction), times) for unit, times in kinds.values()])
+                waits = self.waits_ps
+                found = self._known.blocks[key] = replace(found, span=found.span + waits, launch=found.launch + waits)
+            self._blocks[chunk, direction] = found
         return found
+
+    @property
+    def waits_ps(self) -> int:
+        """The host synchronises in every block: nothing hides it."""
+        return round(self.stack.micro_batch_overhead * _PS / 2)
 
     # --- between blocks ----------------------------------------------------------------------------------------------------
 

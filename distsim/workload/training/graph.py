@@ -26,8 +26,14 @@ from distsim.workload.training.communicators import members
 from distsim.workload.training.costs import Costs, Unit
 from distsim.workload.training.operations import COMPUTE, Operation
 from distsim.workload.training.schedules.slot import BW, F, Slot, W
+from distsim.workload.training.sharding import Exchange, Sharding
 
-_OFFSET = int(PeerKind.OFFSET)
+_OFFSET, _IN_GROUP, _RANK = int(PeerKind.OFFSET), int(PeerKind.IN_GROUP), int(PeerKind.RANK)
+# NOTE: arrays of plain integers are made many times faster than those of IntEnum members
+_COMP, _COLLECTIVE, _SEND, _RECEIVE = (
+    int(kind) for kind in (NodeType.COMP, NodeType.COMM_COLL, NodeType.COMM_SEND, NodeType.COMM_RECV)
+)
+_KIND = {kind.name.lower(): int(kind) for kind in CollectiveType}
 GRAINS = ("block", "kernel")
 _FILLED = ("type", "name", "duration_ps", "collective", "bytes", "group", "peer", "tag", "stream",
            "peer_kind")  # fmt: skip
@@ -111,15 +117,10 @@ class _Stage:
         self._gathered: dict[tuple[int, int], list[int]] = {}  #: (chunk, unit) -> gatherings of its weights
         self._done: list[int] = []  #: sharded weights: ends of the units so far
         self._reduced: list[int] = []  #: reductions of gradients that the optimizer waits for
-        plan, stack = self.plan, self.stack
-        self._shares = plan.shard_group if plan.zero and plan.shard_group else plan.dp * plan.cp
-        self._replicas = plan.dp * plan.cp // self._shares
-        self._dense = "shard" if self._replicas > 1 else "dp"
-        # FSDP that shards fp32 weights gathers them for every micro-batch, also where it does not reshard (SHARD_GRAD_OP)
-        self._fsdp = plan.zero == 3 or (plan.zero == 2 and stack.master == "weights")
-        self._overlap_reduce = _either(plan.overlap_grad_reduce, stack.overlap_grad_reduce)
-        self._overlap_gather = _either(plan.overlap_param_gather, stack.overlap_param_gather)
-        self._overlap_p2p = _either(plan.overlap_p2p, stack.overlap_p2p)
+        self._sharding = Sharding(costs)
+        self._message_bytes = costs.message_bytes
+        self._wholes: dict[tuple[str, int, int], tuple[int, ...]] = {}  #: (phase, chunk, saved) -> columns of its block
+        self._paths: dict[int, tuple[int, ...]] = {}  #: by micro-batch
 
     def program(self) -> Program:
         """Slots in order, then the end of the step."""
@@ -129,7 +130,7 @@ class _Stage:
         for slot in order:
             if slot.phase != F:
                 backwards[slot.chunk] = backwards.get(slot.chunk, 0) + 1
-        if self._overlap_gather and plan.zero in (1, 2) and not self._fsdp:
+        if self._sharding.gathers_first:
             self._gather_weights(sorted({slot.chunk for slot in order}))
         seen: set[int] = set()
         pending: Slot | None = None  #: forward slot whose message leaves when the backward slot of its pair is done
@@ -159,22 +160,27 @@ class _Stage:
 
     # --- slots -------------------------------------------------------------------------------------------------------------
 
+    def _path(self, micro_batch: int) -> tuple[int, ...]:
+        found = self._paths.get(micro_batch)
+        if found is None:
+            plan = self.plan
+            found = self._paths[micro_batch] = self._schedule.path(micro_batch, plan.pp, plan.vpp, plan.micro_batches)
+        return found
+
     def _arrive(self, slot: Slot) -> None:
         """What the slot needs from another stage."""
-        plan = self.plan
-        path = self._schedule.path(slot.micro_batch, plan.pp, plan.vpp, plan.micro_batches)
-        before = slot.chunk + (-1 if slot.phase == F else 1)
-        if slot.phase != W and 0 <= before < len(path) and path[before] != self.stage:
-            tag = self._tag(slot.micro_batch, slot.chunk, slot.phase == F)
-            self._held.append(self._receive(path[before], self.costs.message_bytes, tag))
+        phase, micro_batch, chunk = slot
+        path, before = self._path(micro_batch), chunk + (-1 if phase == F else 1)
+        if phase != W and 0 <= before < len(path) and path[before] != self.stage:
+            self._held.append(self._receive(path[before], self._tag(micro_batch, chunk, phase == F)))
 
     def _work(self, slot: Slot, *, first: bool, last: bool, saved: int = 0) -> None:
         """The slot itself. ``saved``: ps that it is shorter beside the other slot of its pair."""
         plan, forward = self.plan, slot.phase == F
         units = self.costs.units[slot.chunk]
-        if self._fsdp:
+        if self._sharding.fsdp:
             self._sharded(slot, units, first=first, last=last)
-        elif not forward and self._shares * self._replicas > 1 and self._overlap_reduce and (last or plan.zero == 2):
+        elif not forward and self._sharding.reduces_beside and (last or plan.zero == 2):
             self._reducing(slot, units)
         elif forward and first and self._gathered:
             self._gathering(slot, units)
@@ -183,12 +189,11 @@ class _Stage:
 
     def _leave(self, slot: Slot) -> None:
         """What another stage needs from the slot."""
-        plan = self.plan
-        path = self._schedule.path(slot.micro_batch, plan.pp, plan.vpp, plan.micro_batches)
-        after = slot.chunk + (1 if slot.phase == F else -1)
-        if slot.phase != W and 0 <= after < len(path) and path[after] != self.stage:
-            sent = self._send(path[after], self.costs.message_bytes, self._tag(slot.micro_batch, after, slot.phase == F))
-            if not self._overlap_p2p:
+        phase, micro_batch, chunk = slot
+        path, after = self._path(micro_batch), chunk + (1 if phase == F else -1)
+        if phase != W and 0 <= after < len(path) and path[after] != self.stage:
+            sent = self._send(path[after], self._tag(micro_batch, after, phase == F))
+            if not self._sharding.overlap_p2p:
                 self._held.append(sent)
 
     def _beside(self, forward: Slot, backward: Slot) -> int:
@@ -206,10 +211,15 @@ class _Stage:
             for unit in units if slot.phase == F else units[::-1]:
                 self._operations(unit.forward if slot.phase == F else unit.backward, slot.phase)
             return
-        direction = "forward" if slot.phase == F else "backward"
-        block = self.costs.block(slot.chunk, direction)
-        name = f"{direction} {slot.chunk}" + (" weights" if slot.phase == W else "")
-        self._compute(name, self._part(slot, block.span, block.weight) - saved)
+        phase, _, chunk = slot
+        row = self._wholes.get((phase, chunk, saved))
+        if row is None:
+            direction = "forward" if phase == F else "backward"
+            block = self.costs.block(chunk, direction)
+            name = f"{direction} {chunk}" + (" weights" if phase == W else "")
+            took = self._part(slot, block.span, block.weight) - saved
+            row = self._wholes[phase, chunk, saved] = self._row(_COMP, name, duration_ps=took, stream=self._streams[COMPUTE])
+        self._last = self._append(row, self._waits())
 
     def _part(self, slot: Slot, span: int, weight: int) -> int:
         """ps of a slot: split backward passes leave the gradients of weights to their W slots."""
@@ -251,75 +261,43 @@ class _Stage:
                 made.append(self._pass_on(operation, deps))
                 trailing.append(made[-1])
                 continue
-            kind = CollectiveType[operation.operation.upper()]
-            made.append(self._collective(operation.name, kind, operation.bytes, operation.group, deps))
+            made.append(self._collective(operation.name, operation.operation, operation.bytes, operation.group, deps))
             trailing.append(made[-1])
         self._held.extend(trailing)
 
     # --- gradients and weights ---------------------------------------------------------------------------------------------
 
-    def _buckets(self, units: Sequence[Unit], order: Sequence[int]) -> list[list[int]]:
-        """Units of a pass grouped so that each group's gradients fill a bucket."""
-        limit = (self.plan.bucket_bytes or self.stack.bucket_bytes) / self.costs.grad_bytes
-        made: list[list[int]] = []
-        held, size = list[int](), 0
-        for i in order:
-            held.append(i)
-            size += units[i].dense + units[i].expert
-            if size >= limit:
-                made.append(held)
-                held, size = [], 0
-        if held:
-            made.append(held)
-        return made
-
     def _reducing(self, slot: Slot, units: Sequence[Unit]) -> None:
         """A backward pass whose gradients are reduced bucket by bucket beside it."""
-        for which in self._buckets(units, range(len(units) - 1, -1, -1)):
+        for which in self._sharding.buckets(units, range(len(units) - 1, -1, -1)):
             self._unit(slot, units, which)
             if slot.phase == W or not self._split(slot.phase):
                 self._reduce(sum(units[i].dense for i in which), sum(units[i].expert for i in which), [self._last])
 
     def _reduce(self, dense: int, expert: int, after: list[int]) -> None:
-        """Gradients of so many weights become their mean over the ranks that share them, or this rank's part of it."""
-        whole = self.plan.zero == 0
-        kind = CollectiveType.ALL_REDUCE if whole else CollectiveType.REDUCE_SCATTER
-        for count, group, ranks in ((dense, self._dense, self._shares), (expert, "edp", self.plan.expert_dp)):
-            scattered = after
-            if count and ranks > 1:
-                name = f"reduce gradients {group}"
-                self._reduced.append(self._collective(name, kind, self._moved(count * self.costs.grad_bytes), group, after))
-                scattered = [self._reduced[-1]]
-            if count and group == "shard":  # this rank's part becomes its mean over the copies
-                size = self._moved(-(-count * self.costs.grad_bytes // ranks))
-                name, both = "reduce gradients replica", CollectiveType.ALL_REDUCE
-                self._reduced.append(self._collective(name, both, size, "replica", scattered))
-
-    def _moved(self, size: int) -> int:
-        """Bytes that count as moved where the software reaches less than NCCL's rate."""
-        rate = self.stack.shard_rate
-        return size if rate == 1.0 else round(size / rate)
+        """Gradients of so many weights."""
+        for one in self._sharding.reductions(dense, expert):
+            waits = [self._reduced[-1]] if one.then else after
+            self._reduced.append(self._exchange(f"reduce gradients {one.group}", one, waits))
 
     def _gather(self, dense: int, expert: int, after: list[int]) -> list[int]:
-        """Weights gathered from the ranks that each updated (or hold) a part."""
-        made = []
-        for count, group, ranks in ((dense, self._dense, self._shares), (expert, "edp", self.plan.expert_dp)):
-            if count and ranks > 1:
-                size = self._moved(-(-count * 2 // ranks))
-                made.append(self._collective(f"gather weights {group}", CollectiveType.ALL_GATHER, size, group, after))
-        return made
+        """So many weights."""
+        return [self._exchange(f"gather weights {one.group}", one, after) for one in self._sharding.gatherings(dense, expert)]
+
+    def _exchange(self, name: str, one: Exchange, after: Sequence[int]) -> int:
+        return self._collective(name, one.operation, one.bytes, one.group, after)
 
     def _gather_weights(self, chunks: Sequence[int]) -> None:
         """At the start of a step: weights in the order in which the forward pass needs them."""
         for chunk in chunks:
             units = self.costs.units[chunk]
-            for which in self._buckets(units, range(len(units))):
+            for which in self._sharding.buckets(units, range(len(units))):
                 made = self._gather(sum(units[i].dense for i in which), sum(units[i].expert for i in which), [])
                 self._gathered[chunk, which[0]] = made
 
     def _gathering(self, slot: Slot, units: Sequence[Unit]) -> None:
         """The first forward pass of a step: bucket by bucket as the weights come."""
-        for which in self._buckets(units, range(len(units))):
+        for which in self._sharding.buckets(units, range(len(units))):
             self._held.extend(self._gathered.pop((slot.chunk, which[0]), []))
             self._unit(slot, units, which)
 
@@ -331,13 +309,12 @@ class _Stage:
         """
         forward = slot.phase == F
         order = range(len(units)) if forward else range(len(units) - 1, -1, -1)
-        once = self.plan.pp > 1 and self.stack.sharding == "fsdp2"
-        again = self.plan.zero == 3 and self.plan.reshard and not once
+        once, again = self._sharding.once, self._sharding.again
         due = [i for i in order if (forward and (first or not once)) or (again and not forward and units[i].name == "layer")]
         late = not forward and self.stack.late_prefetch
         gathered: dict[int, list[int]] = {}
         for i in order:
-            ahead = self.plan.prefetch if self._overlap_gather else 0
+            ahead = self.plan.prefetch if self._sharding.overlap_gather else 0
             while due and (due[0] == i or (len(gathered) - (i in gathered) < ahead and not late)):
                 # begins when the unit before those gathered ahead is done: no more weights than that are held
                 limit = ahead if due[0] == i else ahead - 1 - len(gathered) + (i in gathered)
@@ -359,7 +336,7 @@ class _Stage:
             if reduces:
                 scattered = len(self._reduced)
                 self._reduce(units[i].dense, units[i].expert, [self._last])
-                if not self._overlap_reduce:
+                if not self._sharding.overlap_reduce:
                     self._held.extend(self._reduced[scattered:])
 
     # --- the end of the step -----------------------------------------------------------------------------------------------
@@ -369,8 +346,8 @@ class _Stage:
         plan, costs = self.plan, self.costs
         held = [costs.weights[chunk] for chunk in chunks]
         dense, expert = sum(w.dense for w in held), sum(w.expert for w in held)
-        if self._shares * self._replicas > 1 and not self._fsdp and not self._overlap_reduce:
-            limit = (plan.bucket_bytes or self.stack.bucket_bytes) // costs.grad_bytes
+        if self._sharding.reduces_last:
+            limit = int(self._sharding.bucket)
             for start in range(0, max(dense, 1), limit):
                 self._reduce(min(limit, dense - start), 0, [self._last])
             for start in range(0, expert, limit):
@@ -380,74 +357,77 @@ class _Stage:
         if plan.pp > 1 and costs.model.tied and (0 in chunks or last in chunks):
             size = -(-costs.model.vocab // plan.tp) * costs.model.hidden * costs.grad_bytes
             after = [*self._held, self._last]
-            kind = CollectiveType.ALL_REDUCE
-            self._held.append(self._collective("reduce tied embedding", kind, size, "embedding", after))
-        share = self._share(dense, expert)
+            self._held.append(self._collective("reduce tied embedding", "all_reduce", size, "embedding", after))
+        share = self._sharding.share(dense, expert)
         if self._schedule.copies > 1:
             after = [*self._held, self._last]
             size = share * costs.grad_bytes
-            self._held.append(self._collective("reduce copies", CollectiveType.ALL_REDUCE, size, "mirror", after))
+            self._held.append(self._collective("reduce copies", "all_reduce", size, "mirror", after))
         if plan.clip:
             self._compute("norm of gradients", costs.clip_ps(share))
             if plan.world > 1:
-                kind = CollectiveType.ALL_REDUCE
-                self._held.append(self._collective("reduce norm", kind, 4, "world", [self._last]))
+                self._held.append(self._collective("reduce norm", "all_reduce", 4, "world", [self._last]))
         self._compute("optimizer", costs.optimizer_ps(share))
-        if plan.zero in (1, 2) and self._shares > 1 and not self._overlap_gather and not self._fsdp:
+        if self._sharding.gathers_last:
             self._held.extend(self._gather(dense, expert, [self._last]))
         overhead = round(self.stack.step_overhead * 1e12)
         if overhead or self._held:
             self._compute("between steps", overhead)
 
-    def _share(self, dense: int, expert: int) -> int:
-        """Weights that this rank's optimizer updates."""
-        if self.plan.zero == 0:
-            return dense + expert
-        return -(-dense // self._shares) + -(-expert // self.plan.expert_dp)
-
     # --- nodes -------------------------------------------------------------------------------------------------------------
 
     def _compute(self, name: str, duration: int) -> int:
-        deps = {*self._held, *([self._last] if self._last >= 0 else [])}
-        self._held.clear()
-        self._last = self._add(NodeType.COMP, name, deps, duration_ps=duration, stream=self._streams[COMPUTE])
+        self._last = self._append(self._row(_COMP, name, duration_ps=duration, stream=self._streams[COMPUTE]), self._waits())
         return self._last
 
-    def _collective(self, name: str, kind: CollectiveType, size: int, group: str, after: Sequence[int]) -> int:
-        return self._add(
-            NodeType.COMM_COLL, name, {i for i in after if i >= 0}, collective=int(kind), bytes=size,
-            group=self._groups[group], stream=self._streams[group],
-        )  # fmt: skip
+    def _waits(self) -> Collection[int]:
+        """What the next compute node waits for: what is held, and the one before it."""
+        held, last = self._held, self._last
+        if not held:
+            return (last,) if last >= 0 else ()
+        deps = {*held, last} if last >= 0 else {*held}
+        held.clear()
+        return deps
+
+    def _collective(self, name: str, operation: str, size: int, group: str, after: Sequence[int]) -> int:
+        row = self._row(
+            _COLLECTIVE, name, collective=_KIND[operation], bytes=size, group=self._groups[group], stream=self._streams[group]
+        )
+        return self._append(row, {i for i in after if i >= 0})
 
     def _pass_on(self, operation: Operation, deps: Sequence[int]) -> int:
         """A step round a communicator's ring: to the next member, from the one before."""
         group, tag = self._groups[operation.group], len(self._rows)
-        ring = {"bytes": operation.bytes, "group": group, "tag": tag, "peer_kind": int(PeerKind.IN_GROUP)}
-        sent = self._add(NodeType.COMM_SEND, operation.name, {i for i in deps if i >= 0}, peer=1, **ring)
-        received = self._add(NodeType.COMM_RECV, operation.name, (sent,), peer=-1, **ring)
-        return received
+        ring = {"bytes": operation.bytes, "group": group, "tag": tag, "peer_kind": _IN_GROUP}
+        sent = self._append(self._row(_SEND, operation.name, peer=1, **ring), {i for i in deps if i >= 0})
+        return self._append(self._row(_RECEIVE, operation.name, peer=-1, **ring), (sent,))
 
-    def _send(self, stage: int, size: int, tag: int) -> int:
-        return self._add(
-            NodeType.COMM_SEND, "send", (self._last,), bytes=size, peer=self._offset(stage), tag=tag, peer_kind=_OFFSET
+    def _send(self, stage: int, tag: int) -> int:
+        return self._append(
+            (_SEND, self._names["send"], -1, -1, self._message_bytes, -1, self._offset(stage), tag, -1, _OFFSET), (self._last,)
         )
 
-    def _receive(self, stage: int, size: int, tag: int) -> int:
-        return self._add(NodeType.COMM_RECV, "receive", (), bytes=size, peer=self._offset(stage), tag=tag, peer_kind=_OFFSET)
+    def _receive(self, stage: int, tag: int) -> int:
+        return self._append(
+            (_RECEIVE, self._names["receive"], -1, -1, self._message_bytes, -1, self._offset(stage), tag, -1, _OFFSET), ()
+        )
 
     def _offset(self, stage: int) -> int:
         return (stage - self.stage) * self._inner
 
-    def _add(
-        self, kind: NodeType, name: str, deps: Collection[int], duration_ps: int = -1, collective: int = -1, bytes: int = -1,
-        group: int = -1, peer: int = -1, tag: int = -1, stream: int = -1, peer_kind: int = int(PeerKind.RANK),
-    ) -> int:  # fmt: skip
+    def _row(
+        self, kind: int, name: str, duration_ps: int = -1, collective: int = -1, bytes: int = -1, group: int = -1,
+        peer: int = -1, tag: int = -1, stream: int = -1, peer_kind: int = _RANK,
+    ) -> tuple[int, ...]:  # fmt: skip
+        """Columns _FILLED of a node."""
+        return kind, self._names[name], duration_ps, collective, bytes, group, peer, tag, stream, peer_kind
+
+    def _append(self, row: tuple[int, ...], deps: Collection[int]) -> int:
         # NOTE: the hot path of sweeps: one tuple a node, turned into columns at the end
-        row = len(self._rows)
-        self._rows.append((kind, self._names[name], duration_ps, collective, bytes, group, peer, tag, stream, peer_kind))
+        self._rows.append(row)
         self._dep.extend(sorted(deps) if len(deps) > 1 else deps)
         self._dep_ptr.append(len(self._dep))
-        return row
+        return len(self._rows) - 1
 
     def _made(self) -> Program:
         n = len(self._rows)
@@ -459,6 +439,3 @@ class _Stage:
         arrays["id"] = np.arange(n, dtype=np.int64)
         return Program(dep_ptr=np.array(self._dep_ptr, np.int64), dep=np.array(self._dep, np.int32), **arrays)
 
-
-def _either(given: bool | None, usual: bool) -> bool:
-    return usual if given is None else given

@@ -1,4 +1,4 @@
-"""Who shares weights, gradients and the optimizer of a plan, and the collectives that this costs. Graph and bound both ask here."""
+"""Who shares weights, gradients and optimizer of a plan, and the collectives that this costs. Graph and bound both ask here."""
 
 from __future__ import annotations
 

@@ -29,10 +29,14 @@ def weights(model: Model, plan: Plan) -> tuple[Weights, ...]:
     """Of every virtual stage, in model order. Tensor parallelism splits matrices and embeddings; norms are not worth it."""
     layers = plan.stage_layers(model)
     found, layer = [], 0
+    of_kind: dict[bool, tuple[int, int]] = {}
     for chunk, count in enumerate(layers):
         dense = expert = embedding = 0
         for number in range(layer, layer + count):
-            d, e = layer_weights(model, plan, number)
+            sparse = model.sparse(number)
+            if sparse not in of_kind:
+                of_kind[sparse] = layer_weights(model, plan, number)
+            d, e = of_kind[sparse]
             dense, expert = dense + d, expert + e
         layer += count
         table = -(-model.vocab // plan.tp) * model.hidden
