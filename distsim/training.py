@@ -48,7 +48,7 @@ class TrainSpec(BaseModel):
     gpu: str | None = Field(None, description="GPU by name or YAML file; default: the cluster's")
     stack: str = Field("megatron_core", description="training software by name, or a YAML file")
     network: Literal["fluid", "analytic"] = Field("fluid", description="fluid: links are shared; analytic: no contention")
-    grain: Literal["block", "kernel"] = Field("block", description="block: layers of a stage as one task; kernel: each by itself")
+    grain: Literal["block", "kernel"] = Field("block", description="block: a stage's layers as one task; kernel: each")
     fold: bool = Field(True, description="simulate symmetric ranks once")
     memory: Literal["refuse", "warn", "ignore"] = Field("refuse", description="what to do with a plan that does not fit")
     compute_table: str | None = Field(None, description="measured kernels, CSV or Parquet, asked first")

@@ -34,8 +34,8 @@ def answer(training: Training, parts: Breakdown | None = None) -> str:
 
 
 _SHORT = {
-    "tp": "exposed TP", "cp": "exposed CP", "ep": "exposed EP", "pp": "exposed PP", "dp": "exposed DP", "launch": "CPU launches",
-    "overhead": "between steps",
+    "tp": "exposed TP", "cp": "exposed CP", "ep": "exposed EP", "pp": "exposed PP", "dp": "exposed DP",
+    "launch": "CPU launches", "overhead": "between steps",
 }  # fmt: skip
 
 
@@ -45,7 +45,8 @@ def text(training: Training, width: int = 100) -> str:
     lines = [answer(training, found), ""]
     job, counts = training.job, training.result.counts
     lines.append(
-        f"  {job.model.name} ({job.model.parameters / 1e9:.4g} B parameters), {describe(job.plan)}, {job.plan.pipeline} pipeline, "
+        f"  {job.model.name} ({job.model.parameters / 1e9:.4g} B parameters), {describe(job.plan)}, {job.plan.pipeline} "
+        "pipeline, "
         f"{job.plan.micro_batches} micro-batches of {job.plan.micro_batch} x {job.plan.seq:,} tokens, {job.plan.precision}"
     )
     lines.append(f"  {job.topology.name}, network {job.spec.network}, software {job.stack.name}")

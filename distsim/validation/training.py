@@ -42,7 +42,12 @@ _WORST = 15
 _ROWS_A_WORKER = 20  #: steps that make another process worth its start
 #: words in a GPU's name -> the machines that it usually sits in
 _MACHINES = {
-    "a100": "dgx_a100", "h100": "dgx_h100", "h200": "dgx_h200", "b200": "dgx_b200",
+    "v100": "dgx_a100:device=v100,nvlink_bandwidth=150GBps,rails=4,bandwidth=100Gbps", "a100": "dgx_a100",
+    "a800": "dgx_a100:device=a800,nvlink_bandwidth=200GBps", "h100": "dgx_h100",
+    "h800": "dgx_h100:device=h800,nvlink_bandwidth=200GBps", "h20": "dgx_h100:device=h20",
+    "l40s": "dgx_a100:device=l40s,nvlink_bandwidth=24GBps,rails=2",  # PCIe
+    "h200": "dgx_h200", "b200": "dgx_b200",
+    "mi300x": "dgx_h100:device=mi300x",  # Infinity Fabric: 7 x 64 GB/s each way, and a 400 Gb/s NIC per GPU
     "b300": "dgx_b200:device=b300,bandwidth=800Gbps",
     # jobs larger than a rack take 64 of its 72 GPUs, so that powers of two stay inside
     "gb200": "gb200_nvl72:gpus_per_node=64", "gb300": "gb200_nvl72:gpus_per_node=64,device=gb300,bandwidth=800Gbps",

@@ -204,3 +204,20 @@ def test_lower_clocks_slow_matrix_products_only():
         if fast.kernel is not None:
             factor = 1 if fast.kind == "memory" else 2
             assert limited.kernel_ps(slow) == pytest.approx(factor * usual.kernel_ps(fast), rel=1e-7), fast.name
+
+
+def test_zero3_of_2021_falls_as_published():
+    """SC21 (Narayanan et al., 2021), table 2: 175B by ZeRO-3 on 384, 768 and 1,536 A100: 144, 88 and 44 TFLOP/s per GPU, with a
+    global batch of 1,536 sequences and full recomputation counted."""
+    from distsim.models.catalog import model
+    from distsim.training import TrainSpec, job
+
+    gpt = model("gpt3-175b")
+    flops = 96 * 1536 * 2048 * gpt.layers * gpt.hidden**2
+    flops *= 1 + 2048 / (6 * gpt.hidden) + gpt.vocab / (16 * gpt.layers * gpt.hidden)
+    for gpus, published in ((384, 144), (768, 88), (1536, 44)):
+        plan_of_row = {"dp": gpus, "zero": 3, "micro_batch": 1536 // gpus, "global_batch": 1536, "seq": 2048, "precision": "fp16"}
+        point = {"model": "gpt3-175b", "cluster": f"dgx_a100:gpus={gpus}", "stack": "zero3_2021", "recompute": "full"}
+        work = job(TrainSpec.of({**point, **plan_of_row}))
+        seconds = step_ps(build(work.costs), work.costs) / 1e12
+        assert flops / seconds / gpus / 1e12 == pytest.approx(published, rel=0.12)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distsim.errors import CollectiveError, TopologyError
+from distsim.errors import CollectiveError, TopologyError, UnknownNameError
 from distsim.nccl.model import plan as nccl_plan
 from distsim.nccl.system import System, system_of_topology
 from distsim.topology.graph import Topology
@@ -135,7 +135,7 @@ class Collectives:
         if ranks not in self._systems:
             try:
                 self._systems[ranks] = system_of_topology(self._topology, list(ranks))
-            except TopologyError:
+            except (TopologyError, UnknownNameError):  # no GPU that NCCL is known to run on
                 self._systems[ranks] = None
         return self._systems[ranks]
 

@@ -40,7 +40,7 @@ class Plan(BaseModel):
     layers_per_stage: tuple[int, ...] | None = Field(None, description="uneven: layers of every (virtual) stage in order")
     recompute: Literal["none", "selective", "full"] = "none"
     sequence_parallel: bool = Field(False, description="norms and residuals split over tp as well (train: where tp > 1)")
-    zero: int = Field(0, ge=0, le=3, description="ZeRO stage: 1 optimizer (what train takes), 2 and gradients, 3 and weights (FSDP)")
+    zero: int = Field(0, ge=0, le=3, description="ZeRO: 1 optimizer (what train takes), 2 and gradients, 3 and weights (FSDP)")
     reshard: bool = Field(True, description="zero 3: drop gathered weights after the forward pass")
     prefetch: int = Field(1, ge=0, description="zero 3: layers gathered ahead")
     shard_group: int = Field(0, ge=0, description="zero: ranks that share a copy (HSDP); 0: all of dp * cp")
