@@ -285,4 +285,4 @@ def bound(point: Mapping[str, Any]) -> dict[str, Any]:
     memory = memory_of(work.model, work.plan, work.stack, work.gpu)
     if work.spec.memory == "refuse":
         check_fit(memory, work.gpu, advise=False)
-    return {"step_ps": step_bound(work.costs), "memory_bytes": memory.device}
+    return {"step_ps": step_bound(work.costs, work.spec.grain), "memory_bytes": memory.device}

@@ -45,9 +45,11 @@ STRATEGIES = {
     "experts": (SPARSE, {"ep": 8, "dp": 16, "zero": 1}),
     "experts, pipeline": (SPARSE, {"ep": 4, "dp": 4, "pp": 2, "tp": 2, "sequence_parallel": True, "zero": 1}),
     "recompute": (MODEL, {"dp": 8, "recompute": "full"}),
-    "no overlap": (MODEL, {"dp": 4, "pp": 2, "overlap_grad_reduce": False, "overlap_param_gather": False, "overlap_p2p": False,
-                           "zero": 1}),
-}  # fmt: skip
+    "no overlap": (
+        MODEL,
+        {"dp": 4, "pp": 2, "overlap_grad_reduce": False, "overlap_param_gather": False, "overlap_p2p": False, "zero": 1},
+    ),
+}
 
 
 def answer(kernel, device) -> Answer:
@@ -58,8 +60,18 @@ def answer(kernel, device) -> Answer:
 def costs_of(name: str, cluster: str = "dgx_h100", **stack) -> Costs:
     model, options = STRATEGIES[name]
     made = plan(**{"global_batch": 16 * options.get("dp", 1), "seq": 2048, **options})
-    usual = {"name": "s", "about": "", "gemm": {"*": 1.0}, "attention": "flash2", "fusion": "fused", "launch": 1e-6, "sources": {},
-             "overlap_grad_reduce": True, "overlap_param_gather": True, "overlap_p2p": True}  # fmt: skip
+    usual = {
+        "name": "s",
+        "about": "",
+        "gemm": {"*": 1.0},
+        "attention": "flash2",
+        "fusion": "fused",
+        "launch": 1e-6,
+        "sources": {},
+        "overlap_grad_reduce": True,
+        "overlap_param_gather": True,
+        "overlap_p2p": True,
+    }
     return Costs(model, made, Stack(**{**usual, **stack}), gpu("h100"), build_topology(cluster, made.world), answer)
 
 
@@ -122,9 +134,10 @@ def test_reduced_gradients_are_all_weights_once():
         program = build(costs).programs[0]
         names = build(costs).names
         reduced = sum(
-            int(program.bytes[row]) for row in range(len(program))
+            int(program.bytes[row])
+            for row in range(len(program))
             if program.type[row] == NodeType.COMM_COLL and names[program.name[row]].startswith("reduce gradients")
-        )  # fmt: skip
+        )
         assert reduced == times * sum(unit.dense for units in costs.units for unit in units) * 4
 
 
@@ -142,8 +155,12 @@ def test_written_traces_replay_as_the_graph_in_memory(name, tmp_path):
 def test_plans_that_do_not_fit_are_refused():
     model = MODEL
     for options, word in (
-        ({"tp": 3}, "attention heads"), ({"dp": 3, "global_batch": 4}, "no multiple"), ({"pp": 16}, "layers"), ({"vpp": 2}, "pipeline"),
-        ({"ep": 2, "dp": 2}, "experts"), ({"layers_per_stage": (4, 5), "pp": 2}, "add up"),
-    ):  # fmt: skip
+        ({"tp": 3}, "attention heads"),
+        ({"dp": 3, "global_batch": 4}, "no multiple"),
+        ({"pp": 16}, "layers"),
+        ({"vpp": 2}, "pipeline"),
+        ({"ep": 2, "dp": 2}, "experts"),
+        ({"layers_per_stage": (4, 5), "pp": 2}, "add up"),
+    ):
         with pytest.raises(ConfigError, match=word):
             plan(**{"global_batch": 16, **options}).check(model)

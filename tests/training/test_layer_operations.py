@@ -12,26 +12,41 @@ from distsim.workload.training.layers.shard import Shard
 from distsim.workload.training.plan import plan
 from distsim.workload.training.stack import Stack
 
-DENSE = Model(
-    name="dense", layers=4, hidden=1024, heads=16, kv_heads=4, head_dim=64, ffn_hidden=2816, vocab=32000, seq=2048
-)
+DENSE = Model(name="dense", layers=4, hidden=1024, heads=16, kv_heads=4, head_dim=64, ffn_hidden=2816, vocab=32000, seq=2048)
 SPARSE = Model(
-    name="sparse", layers=4, hidden=1024, heads=16, kv_heads=16, head_dim=64, ffn_hidden=2816, vocab=32000, seq=2048,
+    name="sparse",
+    layers=4,
+    hidden=1024,
+    heads=16,
+    kv_heads=16,
+    head_dim=64,
+    ffn_hidden=2816,
+    vocab=32000,
+    seq=2048,
     mla=Mla(q_lora=256, kv_lora=128, nope=64, rope=32, v=64),
     moe=Moe(experts=32, topk=4, ffn_hidden=512, shared_ffn_hidden=1024, dense_layers=1),
-)  # fmt: skip
+)
 
 
 def software(**options: object) -> Stack:
-    given = {"name": "s", "about": "", "gemm": {"*": 1.0}, "attention": "flash2", "fusion": "fused", "launch": 0.0, "sources": {}}
+    given = {
+        "name": "s",
+        "about": "",
+        "gemm": {"*": 1.0},
+        "attention": "flash2",
+        "fusion": "fused",
+        "launch": 0.0,
+        "sources": {},
+    }
     return Stack(**{**given, **options})
 
 
 def flops(operations, *, recomputed: bool = False) -> float:
     return sum(
-        o.kernel.flops for o in operations
+        o.kernel.flops
+        for o in operations
         if o.kernel is not None and (o.part == "recompute") == recomputed and o.kernel.kind != "memory"
-    )  # fmt: skip
+    )
 
 
 def moved(operations, group: str) -> int:
@@ -56,7 +71,9 @@ def test_forward_flops_are_two_per_active_weight_and_attention(tp, mb, sp, model
     width = 64 + 64 if model.mla is None else 96 + 64
     attention = 2.0 * mb * 16 * width * (2048 * 2049 / 2)
     expected = 2.0 * tokens * weights + attention
-    extra = 2.0 * tokens * 1024 * (256 + 160) * (tp - 1) if model.mla and not (sp and tp > 1) else 0.0  # down-projections, not split
+    extra = (
+        2.0 * tokens * 1024 * (256 + 160) * (tp - 1) if model.mla and not (sp and tp > 1) else 0.0
+    )  # down-projections, not split
     assert done == pytest.approx(expected + extra, rel=0.01)
 
 
@@ -103,8 +120,11 @@ def test_experts_exchange_every_copy_of_every_token():
     assert {o.bytes for o in exchanged} == {2048 * 4 * 1024 * 2}
     grouped = [o.kernel.shape for o in operations if o.kernel and o.kernel.kind == "grouped_gemm"]
     assert grouped == [(4, 2048 * 4 // 4, 1024, 1024), (4, 2048 * 4 // 4, 1024, 512)]
-    fuller = [o.kernel.shape for o in of(SPARSE, ep=8, dp=8, global_batch=8, ep_imbalance=1.5) if o.kernel
-              and o.kernel.kind == "grouped_gemm"]  # fmt: skip
+    fuller = [
+        o.kernel.shape
+        for o in of(SPARSE, ep=8, dp=8, global_batch=8, ep_imbalance=1.5)
+        if o.kernel and o.kernel.kind == "grouped_gemm"
+    ]
     assert fuller[0][1] == grouped[0][1] * 1.5
 
 
@@ -130,7 +150,11 @@ def test_scores_are_computed_again_where_they_were_not_kept():
 
 def test_every_operation_waits_only_for_earlier_ones():
     for model in (DENSE, SPARSE):
-        for options in ({"tp": 4, "sequence_parallel": True, "tp_overlap": True}, {"cp": 2}, {"ep": 2, "dp": 2, "global_batch": 2}):
+        for options in (
+            {"tp": 4, "sequence_parallel": True, "tp_overlap": True},
+            {"cp": 2},
+            {"ep": 2, "dp": 2, "global_batch": 2},
+        ):
             if "ep" in options and model is DENSE:
                 continue
             for direction in ("forward", "backward"):

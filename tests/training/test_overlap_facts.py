@@ -11,8 +11,18 @@ from distsim.workload.training.schedules import pipeline
 
 def layer_ps(recompute: str, model: str = "gpt3-22b", **options: object) -> int:
     """Forward and backward of one layer of a stage."""
-    point = {"model": model, "cluster": "dgx_a100:gpus=8", "stack": "megatron_lm_2022", "tp": 8, "micro_batch": 4, "seq": 2048,
-             "global_batch": 4, "precision": "fp16", "recompute": recompute, **options}  # fmt: skip
+    point = {
+        "model": model,
+        "cluster": "dgx_a100:gpus=8",
+        "stack": "megatron_lm_2022",
+        "tp": 8,
+        "micro_batch": 4,
+        "seq": 2048,
+        "global_batch": 4,
+        "precision": "fp16",
+        "recompute": recompute,
+        **options,
+    }
     costs = job(TrainSpec.of(point)).costs
     unit = costs.units[0][1]
     return sum(costs.time(unit, direction).span for direction in ("forward", "backward"))
@@ -37,9 +47,21 @@ def test_interleaving_gains_28_percent_at_405b():
     steps = {}
     for vpp in (1, 2):
         answer = train(
-            model="llama3-405b", cluster="dgx_h100:gpus=512", stack="torchtitan_compile", tp=8, pp=8, dp=8, vpp=vpp,
-            sequence_parallel=True, zero=1, global_batch=64, micro_batch=1, seq=8192, recompute="full", memory="ignore",
-        )  # fmt: skip
+            model="llama3-405b",
+            cluster="dgx_h100:gpus=512",
+            stack="torchtitan_compile",
+            tp=8,
+            pp=8,
+            dp=8,
+            vpp=vpp,
+            sequence_parallel=True,
+            zero=1,
+            global_batch=64,
+            micro_batch=1,
+            seq=8192,
+            recompute="full",
+            memory="ignore",
+        )
         steps[vpp] = answer.step_ps
     assert 1.22 <= steps[1] / steps[2] <= 1.34
 
@@ -49,9 +71,18 @@ def test_zero3_falls_from_384_to_1536_gpus():
     rates = {}
     for gpus, micro in ((384, 4), (768, 2), (1536, 1)):
         rates[gpus] = train(
-            model="gpt3-175b", cluster=f"dgx_a100:gpus={gpus}", stack="zero3_2021", zero=3, dp=gpus, micro_batch=micro,
-            global_batch=1536, seq=2048, precision="fp16", recompute="full", memory="ignore",
-        ).flops_per_gpu  # fmt: skip
+            model="gpt3-175b",
+            cluster=f"dgx_a100:gpus={gpus}",
+            stack="zero3_2021",
+            zero=3,
+            dp=gpus,
+            micro_batch=micro,
+            global_batch=1536,
+            seq=2048,
+            precision="fp16",
+            recompute="full",
+            memory="ignore",
+        ).flops_per_gpu
     assert rates[384] / rates[768] == pytest.approx(144 / 88, rel=0.2)
     assert rates[768] / rates[1536] == pytest.approx(88 / 44, rel=0.2)
 
@@ -59,9 +90,23 @@ def test_zero3_falls_from_384_to_1536_gpus():
 @pytest.mark.parametrize(("name", "vpp"), [("gpipe", 1), ("1f1b", 1), ("interleaved", 2), ("zb_h1", 1), ("dualpipe", 1)])
 def test_bubbles_of_simulated_steps_are_those_of_the_formulas(name, vpp):
     # equal stages: embedding and head have next to no work, messages are small beside blocks
-    point = {"model": "llama3-405b", "cluster": "dgx_h100:gpus=64", "tp": 8, "pp": 8, "dp": 1, "vpp": vpp, "schedule": name,
-             "sequence_parallel": True, "global_batch": 32, "seq": 8192, "network": "analytic", "memory": "ignore", "clip": False,
-             "layers_per_stage": None, "stack": "megatron_core"}  # fmt: skip
+    point = {
+        "model": "llama3-405b",
+        "cluster": "dgx_h100:gpus=64",
+        "tp": 8,
+        "pp": 8,
+        "dp": 1,
+        "vpp": vpp,
+        "schedule": name,
+        "sequence_parallel": True,
+        "global_batch": 32,
+        "seq": 8192,
+        "network": "analytic",
+        "memory": "ignore",
+        "clip": False,
+        "layers_per_stage": None,
+        "stack": "megatron_core",
+    }
     work = job(TrainSpec.of(point))
     inner = work.costs.units[len(work.costs.units) // 2][0]
     equal = tuple((inner,) * 16 if vpp == 1 else (inner,) * 8 for _ in work.costs.units)

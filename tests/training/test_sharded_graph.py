@@ -28,8 +28,19 @@ def answer(kernel, device) -> Answer:
 
 def stack(**options) -> Stack:
     usual = {"overlap_grad_reduce": True, "overlap_param_gather": True, "master": "weights"}
-    return Stack(**{"name": "s", "about": "", "gemm": {"*": 1.0}, "attention": "flash2", "fusion": "fused", "launch": 0.0,
-                    "sources": {}, **usual, **options})  # fmt: skip
+    return Stack(
+        **{
+            "name": "s",
+            "about": "",
+            "gemm": {"*": 1.0},
+            "attention": "flash2",
+            "fusion": "fused",
+            "launch": 0.0,
+            "sources": {},
+            **usual,
+            **options,
+        }
+    )
 
 
 def costs_of(options, model=MODEL, device="h100_sxm", **software) -> Costs:
@@ -140,8 +151,10 @@ def test_deferred_gradients_are_scattered_behind_the_last_micro_batch():
     assert sum(kind == "reduce_scatter" for kind, *_ in every) == 2 * sum(kind == "reduce_scatter" for kind, *_ in once)
 
 
-@pytest.mark.parametrize(("sharding", "grad_dtype", "each"), [("plain", "fp32", 0), ("fsdp1", "fp32", 18), ("fsdp1", "bf16", 8),
-                                                               ("fsdp2", "fp32", 6), ("fsdp2", "bf16", 4)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sharding", "grad_dtype", "each"),
+    [("plain", "fp32", 0), ("fsdp1", "fp32", 18), ("fsdp1", "bf16", 8), ("fsdp2", "fp32", 6), ("fsdp2", "bf16", 4)],
+)
 def test_copies_of_gradients_move_so_many_bytes(sharding, grad_dtype, each):
     costs = costs_of({}, sharding=sharding, grad_dtype=grad_dtype)
     bandwidth = gpu("h100_sxm").memory_bandwidth
@@ -216,8 +229,8 @@ def test_zero3_of_2021_falls_as_published():
     flops = 96 * 1536 * 2048 * gpt.layers * gpt.hidden**2
     flops *= 1 + 2048 / (6 * gpt.hidden) + gpt.vocab / (16 * gpt.layers * gpt.hidden)
     for gpus, published in ((384, 144), (768, 88), (1536, 44)):
-        plan_of_row = {"dp": gpus, "zero": 3, "micro_batch": 1536 // gpus, "global_batch": 1536, "seq": 2048, "precision": "fp16"}
+        row = {"dp": gpus, "zero": 3, "micro_batch": 1536 // gpus, "global_batch": 1536, "seq": 2048, "precision": "fp16"}
         point = {"model": "gpt3-175b", "cluster": f"dgx_a100:gpus={gpus}", "stack": "zero3_2021", "recompute": "full"}
-        work = job(TrainSpec.of({**point, **plan_of_row}))
+        work = job(TrainSpec.of({**point, **row}))
         seconds = step_ps(build(work.costs), work.costs) / 1e12
         assert flops / seconds / gpus / 1e12 == pytest.approx(published, rel=0.12)

@@ -12,21 +12,82 @@ from distsim.cli.main import main
 
 #: MAPE of a family's complete rows that must not be exceeded
 BARS = {
-    "megatron-dense": 0.07, "zero3": 0.12, "llm-foundry": 0.09, "torchtitan": 0.09, "megatron-bridge": 0.14, "simumax-b200": 0.08,
-    "bigscience": 0.12, "vtrain-multi": 0.09, "memory, simumax-b200": 0.04, "memory, torchtitan": 0.04,
+    "megatron-dense": 0.07,
+    "zero3": 0.12,
+    "llm-foundry": 0.09,
+    "torchtitan": 0.09,
+    "megatron-bridge": 0.14,
+    "simumax-b200": 0.08,
+    "bigscience": 0.12,
+    "vtrain-multi": 0.09,
+    "memory, simumax-b200": 0.04,
+    "memory, torchtitan": 0.04,
     "memory, bigscience": 0.08,
-}  # fmt: skip
-HEAD = ["id", "family", "model", "layers", "hidden", "heads", "kv_heads", "ffn_hidden", "vocab", "seq_len", "gpu", "n_gpus", "dp", "tp",
-        "pp", "cp", "ep", "vpp", "micro_batch", "global_batch", "precision", "recompute", "sequence_parallel", "zero_stage", "network",
-        "metric", "value", "complete"]  # fmt: skip
+}
+HEAD = [
+    "id",
+    "family",
+    "model",
+    "layers",
+    "hidden",
+    "heads",
+    "kv_heads",
+    "ffn_hidden",
+    "vocab",
+    "seq_len",
+    "gpu",
+    "n_gpus",
+    "dp",
+    "tp",
+    "pp",
+    "cp",
+    "ep",
+    "vpp",
+    "micro_batch",
+    "global_batch",
+    "precision",
+    "recompute",
+    "sequence_parallel",
+    "zero_stage",
+    "network",
+    "metric",
+    "value",
+    "complete",
+]
 
 
 def row(**changes: object) -> dict[str, object]:
     """A row of a made-up GPT on eight A100."""
-    said = {"id": "X1", "family": "mine", "model": "GPT", "layers": 12, "hidden": 2048, "heads": 16, "kv_heads": 16, "ffn_hidden": 8192,
-            "vocab": 50257, "seq_len": 1024, "gpu": "A100-80G", "n_gpus": 8, "dp": 2, "tp": 4, "pp": 1, "cp": 1, "ep": 1, "vpp": 1,
-            "micro_batch": 4, "global_batch": 32, "precision": "fp16", "recompute": "full", "sequence_parallel": "no",
-            "zero_stage": 0, "network": "NVLink3", "metric": "ms/iteration", "value": 400, "complete": "yes"}  # fmt: skip
+    said = {
+        "id": "X1",
+        "family": "mine",
+        "model": "GPT",
+        "layers": 12,
+        "hidden": 2048,
+        "heads": 16,
+        "kv_heads": 16,
+        "ffn_hidden": 8192,
+        "vocab": 50257,
+        "seq_len": 1024,
+        "gpu": "A100-80G",
+        "n_gpus": 8,
+        "dp": 2,
+        "tp": 4,
+        "pp": 1,
+        "cp": 1,
+        "ep": 1,
+        "vpp": 1,
+        "micro_batch": 4,
+        "global_batch": 32,
+        "precision": "fp16",
+        "recompute": "full",
+        "sequence_parallel": "no",
+        "zero_stage": 0,
+        "network": "NVLink3",
+        "metric": "ms/iteration",
+        "value": 400,
+        "complete": "yes",
+    }
     return {**said, **changes}
 
 
@@ -45,7 +106,9 @@ def validate(capsys, *arguments: str) -> dict:
 
 
 def test_rows_are_predicted_in_their_own_metric(tmp_path, capsys):
-    data = table(tmp_path, [row(), row(id="X2", metric="tokens/s/GPU", value=1000), row(id="X3", metric="s/iteration", value=0.4)])
+    data = table(
+        tmp_path, [row(), row(id="X2", metric="tokens/s/GPU", value=1000), row(id="X3", metric="s/iteration", value=0.4)]
+    )
     report = validate(capsys, "--data", data)
     assert report["rows"] == report["expressed"] == 3
     told = {one["row"].split()[1].rstrip(":"): float(one["row"].split()[-1]) for one in report["worst"]}
@@ -54,8 +117,15 @@ def test_rows_are_predicted_in_their_own_metric(tmp_path, capsys):
 
 
 def test_incomplete_rows_are_reported_apart_and_inexpressible_ones_with_the_reason(tmp_path, capsys):
-    rows = [row(), row(id="X2", complete="no"), row(id="X3", layers=""), row(id="X4", metric="furlongs"), row(id="X5", gpu="Z1"),
-            row(id="X6", tp=3, dp=1, n_gpus=3), row(id="X7", value="many")]  # fmt: skip
+    rows = [
+        row(),
+        row(id="X2", complete="no"),
+        row(id="X3", layers=""),
+        row(id="X4", metric="furlongs"),
+        row(id="X5", gpu="Z1"),
+        row(id="X6", tp=3, dp=1, n_gpus=3),
+        row(id="X7", value="many"),
+    ]
     report = validate(capsys, "--data", table(tmp_path, rows, "published_training_x.csv"))
     assert report["expressed"] == 2
     assert report["groups"]["mine"]["rows"] == 6
