@@ -91,8 +91,10 @@ def _replicas(cluster: str, fields: Mapping[str, Any]) -> int:
     except (TypeError, ValueError):
         return 1  # the plan's own check names the wrong field
     asked = re.search(r"\bgpus=(\d+)", cluster)
-    hosts = int(asked[1]) if asked else _topology(cluster, None).hosts
-    if each < 1 or hosts % each:
+    hosts = int(asked[1]) if asked and int(asked[1]) else _topology(cluster, None).hosts
+    if each < 1:
+        return 1  # as above
+    if hosts % each:
         raise ConfigError(
             f"tp x pp x cp = {each} does not divide the {hosts} GPUs of {cluster}", fix="Give dp, or another tp, pp or cp."
         )

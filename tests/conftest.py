@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def reference_folder(name: str) -> Path:
-    """A folder of the reference data. Skips the test where it is absent; fails it where CI is true."""
-    base = Path(os.environ.get("DISTSIM_REFERENCE") or ROOT.parent / "shared" / "reference")
-    folder = base / name
-    if not folder.is_dir():
-        message = f"reference data {folder} is absent (set DISTSIM_REFERENCE)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message + ", but CI=true requires it")
-        pytest.skip(message)
-    return folder
+from building import reference_folder
 
 
 @pytest.fixture

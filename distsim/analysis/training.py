@@ -14,6 +14,7 @@ import numpy as np
 from distsim.result import SpanTable
 from distsim.training import Training
 from distsim.workload.training.blocks import BlockTime
+from distsim.workload.training.graph import HOST
 
 #: part of the step -> what it is, in the order of the report
 PARTS = {
@@ -103,6 +104,8 @@ def _share_out(training: Training, name: str, took: float, parts: dict[str, floa
             parts[part] += took * fraction
     elif name in ("optimizer", "norm of gradients"):
         parts["optimizer"] += took
+    elif name == HOST:
+        parts["launch"] += took
     elif name == "between steps":
         parts["overhead"] += took
     else:

@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from distsim.trace.convert import FORMATS, write_graph
     from distsim.training import TrainSpec, execution_graph, job
 
+    if not args.output:
+        raise ConfigError("the trace has no name", where="--output", expected="a file, a prefix or a folder")
     graph = execution_graph(job(TrainSpec.of(point(args))))
     kind = write_graph(graph, args.output, args.to)
     if args.json:

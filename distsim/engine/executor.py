@@ -116,8 +116,9 @@ class Executor:
         self._run_end.frombytes((_runs(tasks, degree, counts, steady, merge=on_done is None) + first).tobytes())
         loose = (tasks.kind == Kind.TIMED) & (tasks.duration > 0) & (counts == 0) & (on_done is None) & steady
         self._loose.extend(loose.astype(np.uint8).tobytes())
-        for row in np.flatnonzero(tasks.call >= 0).tolist():
-            self._calls[first + row] = tasks.calls[tasks.call[row]]
+        calls = np.flatnonzero(tasks.call >= 0)
+        for row, number in zip((calls + first).tolist(), tasks.call[calls].tolist(), strict=True):
+            self._calls[row] = tasks.calls[number]
         self._line_up(tasks.stream, first)
         self.recorder.grow(n)
         self.unfinished += n

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from distsim.errors import CollectiveError, TraceError
 from distsim.kernel.clock import Clock
@@ -46,10 +46,10 @@ class FoldedCollective:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FoldedMessage:
-    """A representative's send or receive: the k-th send on a channel is for the k-th receive."""
+class FoldedWay:
+    """From one representative to another (or its likes): what all sends, or all receives, of one size have in common."""
 
-    channel: tuple[int, int, int]  #: (class of the sender, its slot, tag)
+    channel: tuple[int, int]  #: (class of the sender, its slot)
     src: int  #: representatives
     dst: int
     bytes: int
@@ -58,14 +58,11 @@ class FoldedMessage:
     factor: int = 0
 
 
-class _Channel:
-    __slots__ = ("arrived", "call", "receives", "sends")
+class FoldedMessage(NamedTuple):
+    """A representative's send or receive: the k-th send on a channel and tag is for the k-th receive."""
 
-    def __init__(self, call: FoldedMessage) -> None:
-        self.call = call
-        self.sends: deque[tuple[int, int]] = deque()  #: (task, bytes) whose receive has not come
-        self.receives: deque[tuple[int, int]] = deque()
-        self.arrived: set[int] = set()
+    way: FoldedWay
+    tag: int
 
 
 class _Meeting:
@@ -91,8 +88,11 @@ class FoldedCommunication:
         self._recorder = recorder
         self._moved = moved
         self._meetings: dict[tuple[int, int], _Meeting] = {}
-        self._channels: dict[tuple[int, int, int], _Channel] = {}
-        self._receiver: dict[int, int] = {}
+        # per channel and tag: sends whose receive has not come, receives whose send has not
+        self._sends: dict[tuple[tuple[int, int], int], deque[tuple[int, FoldedMessage]]] = {}
+        self._receives: dict[tuple[tuple[int, int], int], deque[tuple[int, FoldedMessage]]] = {}
+        self._arrived: set[int] = set()  #: sends that have been delivered before their receive came
+        self._receiver: dict[int, int] = {}  #: sends under way -> the receive that waits for them
         self._running: dict[int, tuple[Callable[..., None], tuple[Any, ...]]] = {}
         self._done: Callable[[list[int]], None] = lambda tasks: None
         self._beside: Callable[[Collection[int], Fraction, int], None] = lambda devices, factor, change: None
@@ -132,30 +132,35 @@ class FoldedCommunication:
 
     def send(self, task: int, call: FoldedMessage) -> None:
         """A send is issued: the message sets out at once."""
-        channel = self._channel(call)
-        if channel.receives:
-            self._receiver[task], size = channel.receives.popleft()
-            self._fits(call, call.bytes, size)
+        way, tag = call
+        key = (way.channel, tag)
+        if key in self._receives:
+            self._receiver[task], other = _first(self._receives, key)
+            self._fits(call, way.bytes, other.way.bytes)
+        elif key in self._sends:
+            self._sends[key].append((task, call))
         else:
-            channel.sends.append((task, call.bytes))
-        assert call.coflow is not None
-        self._moved[call.moved] += call.factor
-        number = self._network.start(call.coflow, self._clock.now)
-        self._running[number] = (self._message_done, (channel, task))
+            self._sends[key] = deque(((task, call),))
+        assert way.coflow is not None
+        self._moved[way.moved] += way.factor
+        number = self._network.start(way.coflow, self._clock.env.now)
+        self._running[number] = (self._message_done, (task,))
 
     def receive(self, task: int, call: FoldedMessage) -> None:
         """A receive is posted."""
-        channel = self._channel(call)
-        if not channel.sends:
-            channel.receives.append((task, call.bytes))
-            return
-        sender, size = channel.sends.popleft()
-        self._fits(call, size, call.bytes)
-        if sender in channel.arrived:
-            channel.arrived.remove(sender)
-            self._soon([task])
+        key = (call.way.channel, call.tag)
+        if key in self._sends:
+            sender, other = _first(self._sends, key)
+            self._fits(call, other.way.bytes, call.way.bytes)
+            if sender in self._arrived:
+                self._arrived.remove(sender)
+                self._soon([task])
+            else:
+                self._receiver[sender] = task
+        elif key in self._receives:
+            self._receives[key].append((task, call))
         else:
-            self._receiver[sender] = task
+            self._receives[key] = deque(((task, call),))
 
     def blame(self) -> list[str]:
         """Who waits for whom, one sentence each; ranks named are representatives."""
@@ -168,16 +173,14 @@ class FoldedCommunication:
                 f"{_names(meeting.come)} {verb} in {call.operation} number {call.key[1]} of {call.label or 'all ranks'} "
                 f"({call.bytes} bytes), where {_names(missing)} never came" + _also(call.instances, "group")
             )
-        for channel in self._channels.values():
-            call_, tag = channel.call, channel.call.channel[2]
-            if channel.receives:
-                found.append(
-                    f"rank {call_.dst} waits for a message of {channel.receives[0][1]} bytes from rank {call_.src} with tag "
-                    f"{tag}, which is never sent"
-                )
-            if channel.sends:
-                size = channel.sends[0][1]
-                found.append(f"rank {call_.src} sent rank {call_.dst} {size} bytes with tag {tag}, which are never received")
+        for (_, tag), waiting in self._receives.items():
+            way = waiting[0][1].way
+            found.append(
+                f"rank {way.dst} waits for a message of {way.bytes} bytes from rank {way.src} with tag {tag}, which is never sent"
+            )
+        for (_, tag), waiting in self._sends.items():
+            way = waiting[0][1].way
+            found.append(f"rank {way.src} sent rank {way.dst} {way.bytes} bytes with tag {tag}, which are never received")
         return found
 
     # --- what the network answers ---------------------------------------------------------------------------------------
@@ -206,21 +209,15 @@ class FoldedCommunication:
             self._beside(call.members, call.paced, -1)
         self._done(meeting.tasks)
 
-    def _message_done(self, channel: _Channel, sender: int) -> None:
+    def _message_done(self, sender: int) -> None:
         receiver = self._receiver.pop(sender, -1)
         if receiver >= 0:
             self._done([sender, receiver])
         else:
-            channel.arrived.add(sender)
+            self._arrived.add(sender)
             self._done([sender])
 
     # --- inside ---------------------------------------------------------------------------------------------------------
-
-    def _channel(self, call: FoldedMessage) -> _Channel:
-        found = self._channels.get(call.channel)
-        if found is None:
-            found = self._channels[call.channel] = _Channel(call)
-        return found
 
     def _record(self, call: FoldedCollective, first: int, start: int, algorithm: str) -> None:
         self._recorder.collectives.append(CollectiveRow(
@@ -248,10 +245,19 @@ class FoldedCommunication:
     def _fits(self, call: FoldedMessage, sent: int, wanted: int) -> None:
         if sent != wanted:
             raise TraceError(
-                f"rank {call.src} sends rank {call.dst} {sent} bytes with tag {call.channel[2]}, but the receive wants "
+                f"rank {call.way.src} sends rank {call.way.dst} {sent} bytes with tag {call.tag}, but the receive wants "
                 f"{wanted} bytes",
                 expected="equal sizes on both sides",
             )
+
+
+def _first(queues: dict[Any, deque[Any]], key: Any) -> Any:
+    """Take the first of a queue; an empty queue goes."""
+    queue = queues[key]
+    found = queue.popleft()
+    if not queue:
+        del queues[key]
+    return found
 
 
 def _names(ranks: Collection[int]) -> str:

@@ -39,7 +39,7 @@ def folded(text: str) -> str:
     >>> folded("Qwen3_235B_a22B"), folded("Llama-3.1 8B"), folded("LLAMA3_70B")
     ('qwen3235ba22b', 'llama3.18b', 'llama370b')
     """
-    return re.sub(r"[^a-z0-9.]", "", text.lower())
+    return re.sub(r"[\s_:,/-]", "", text.lower())
 
 
 def model(name: str) -> Model:

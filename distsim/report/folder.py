@@ -36,6 +36,8 @@ class Saved:
 
 def check_target(folder: str | os.PathLike[str]) -> Path:
     """The folder to be written. Raises ConfigError if it holds anything but earlier results, or cannot be made."""
+    if not os.fspath(folder):
+        raise ConfigError("the folder has no name", where="--output", expected="a folder to write results to")
     target = Path(os.path.realpath(folder))
     if target.is_dir():
         if any(target.iterdir()) and not _is_results(target):

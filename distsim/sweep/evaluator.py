@@ -41,6 +41,7 @@ class Evaluator:
         fields: that a point may have -> default; ... where it has none that expressions could use.
         required: fields that must be given.
         bound: ``module:function``, an analytic lower bound that also refuses what cannot run; "" where there is none.
+        lenient: fields with which a point is simulated that bounds refuse for want of memory, to be compared with.
         objectives: from the fields that a study varies to its usual objectives, column -> min or max, the answer's first.
     """
 
@@ -50,6 +51,7 @@ class Evaluator:
     required: tuple[str, ...] = ()
     bound: str = ""
     objectives: Callable[[frozenset[str]], Mapping[str, str]] = field(default=lambda varied: {})
+    lenient: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def defaults(self) -> dict[str, object]:

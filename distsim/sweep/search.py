@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-from distsim.errors import ConfigError
+from distsim.errors import ConfigError, OutOfMemoryError
 from distsim.sweep.evaluator import Columns, Evaluator, Outcome, Point, Refusal, alike, function, plain, refusal
 from distsim.sweep.executors import Crew
 from distsim.sweep.points import Numbered, Refused, Tally
@@ -179,20 +179,27 @@ def _value(value: Any) -> float | None:
 
 
 def _compare(evaluator: Evaluator, against: Point, limits: Limits, found: Search) -> None:
-    """Simulate the plan to be compared with."""
+    """Simulate the plan to be compared with, also one that does not fit in memory: it is no candidate then."""
+    point, unfit = against, ""
     try:
-        bounds = plain(function(evaluator.bound)(against), "bound")
-        over = _over(bounds, limits)
+        try:
+            bounds = plain(function(evaluator.bound)(point), "bound")
+        except OutOfMemoryError as error:
+            point, unfit = {**against, **evaluator.lenient}, error.what
+            bounds = plain(function(evaluator.bound)(point), "bound")
     except ConfigError as error:
         found.against_why = str(error)
         return
-    _, (outcome,), _ = run_batch(evaluator.evaluate, [against])
+    over = _over(bounds, limits)
+    _, (outcome,), _ = run_batch(evaluator.evaluate, [point])
     trial = _trial(-1, against, bounds, outcome, limits)
     if trial is None:
         found.against_why = outcome.failed or f"gives no {limits.objective}"
         return
     found.against = trial
-    if over is None and not _too_large(trial, limits):
+    if unfit:
+        found.against_why = f"does not fit in memory: {unfit}"
+    elif over is None and not _too_large(trial, limits):
         found.best = trial
         found.trials.append(trial)
     else:

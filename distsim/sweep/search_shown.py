@@ -67,14 +67,14 @@ def _compared(found: Search, limits: Limits) -> list[str]:
         return [f"the given plan cannot be simulated: {found.against_why}"] if found.against_why else []
     mine, best = found.against, found.best
     line = f"the given plan: {titled(limits.objective)} {said(limits.objective, mine.value)}"
-    if found.against_why:
-        return [f"{line}, but it {found.against_why}"]
-    if best is None or best.number < 0:
-        return [f"{line}; no simulated plan of the space is faster"]
+    but = [f"but it {found.against_why}"] if found.against_why else []
+    if best is None or best.number < 0 or (but and mine.value < best.value):
+        return [f"{line}; no simulated plan of the space is faster", *but]
     faster = sum(trial.value < mine.value for trial in found.trials)
     gain = 100 * (mine.value / best.value - 1)
     lost = losses(mine, best, limits.objective)
-    return [f"{line}, place {faster + 1:,} of {len(found.trials):,} simulated, {gain:.1f} % slower: {lost}"]
+    place = f"place {faster + 1:,} of {len(found.trials) + bool(but):,} simulated"
+    return [f"{line}, {place}, {gain:.1f} % slower: {lost}", *but]
 
 
 def _runners_up(found: Search, limits: Limits, width: int) -> list[str]:

@@ -77,13 +77,14 @@ def space(model: Model, cluster: Shape, base: Mapping[str, Any], only: Mapping[s
         "global_batch % (micro_batch * dp) == 0",
         "dp * micro_batch <= global_batch",
         "pp * vpp <= layers",
-        f"ceil(layers / (pp * vpp)) * pp * vpp <= {_PADDING} * layers",
+        f"ceil(layers / pp) * pp <= {_PADDING} * layers",
         "(vpp > 1) == (schedule == 'interleaved')",
         "pp > 1 or schedule == '1f1b'",
         "schedule != 'dualpipe' or pp % 2 == 0",
         "tp * cp * dp % ep == 0",
         "cp == 1 or seq % (2 * cp) == 0",
         "zero < 3 or pp == 1",
+        "zero != 2 or dp * cp > 1",
     ]
     document = {
         "kind": "training", "name": "search", "base": dict(base), "grid": grid,
@@ -106,7 +107,7 @@ def _axes(model: Model, cluster: Shape, batch: int, seq: int) -> dict[str, list[
         "schedule": schedules,
         "ep": [n for n in _powers(experts) if experts % n == 0],
         "micro_batch": _powers(min(batch, _LARGEST_MICRO_BATCH)),
-        "zero": [1, 3],
+        "zero": [1, 2, 3],
         "recompute": ["none", "selective", "full"],
     }
 

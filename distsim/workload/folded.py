@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.engine.executor import Executor
-from distsim.engine.folded import FoldedCollective, FoldedMessage
+from distsim.engine.folded import FoldedCollective, FoldedMessage, FoldedWay
 from distsim.engine.loads import factor
 from distsim.engine.task import CollectiveCall, Kind, MessageCall
 from distsim.errors import TraceError
@@ -19,7 +19,7 @@ from distsim.topology.graph import Topology
 from distsim.trace.graph import NodeType, TaskGraph
 from distsim.workload.fold import Fold, fold
 from distsim.workload.images import MESSAGE, Images, images, operation_of, role
-from distsim.workload.instances import Instances, Ints, Peers, Ways, instances, peers
+from distsim.workload.instances import Instances, Ints, Peers, Ways, instances, peers, unique_rows
 from distsim.workload.replay import CostProvider, Replay
 
 
@@ -123,22 +123,19 @@ class Folded:
         label = self.graph.groups[group].name if group >= 0 else ""
         return _Meeting(members, len(ranks), int(self._instances[kind]), label, {})
 
-    def send(self, rank: int, peer: int, tag: int, size: int) -> FoldedMessage:
-        """A send of a representative."""
+    def send(self, rank: int, peer: int, size: int) -> FoldedWay:
+        """Sends of a representative."""
         at = self._sends[rank, peer]
         kind = int(self.fold.image_class[self.images.message[at]])
-        classes = self.fold.rank_class
-        return FoldedMessage(
-            (int(classes[rank]), int(self.peers.sends.slot[at]), tag), rank, peer, size, self.coflow(kind, MESSAGE, size), kind,
-            2 * size,
-        )  # fmt: skip
+        channel = (int(self.fold.rank_class[rank]), int(self.peers.sends.slot[at]))
+        return FoldedWay(channel, rank, peer, size, self.coflow(kind, MESSAGE, size), kind, 2 * size)
 
-    def receive(self, rank: int, peer: int, tag: int, size: int) -> FoldedMessage:
-        """A receive of a representative."""
+    def receive(self, rank: int, peer: int, size: int) -> FoldedWay:
+        """Receives of a representative."""
         partner = int(self.peers.receives.partner[self._receives[rank, peer]])
         # nobody sends: a channel of its own, on which the receive waits for ever
-        channel = (int(self.fold.rank_class[peer]), partner, tag) if partner >= 0 else (-1 - rank, peer, tag)
-        return FoldedMessage(channel, peer, rank, size, None)
+        channel = (int(self.fold.rank_class[peer]), partner) if partner >= 0 else (-1 - rank, peer)
+        return FoldedWay(channel, peer, rank, size, None)
 
     def usage(self) -> tuple[Ints, Ints]:
         """(bytes, busy ps) of every link, by what has been moved so far."""
@@ -182,40 +179,53 @@ class FoldedReplay(Replay):
         """As Replay's, between classes."""
         folded, program = self._folded, self.graph.program(rank)
         found = np.full(len(order), -1, dtype=np.int32)
-        rows = np.flatnonzero((kind == Kind.COLLECTIVE) | (kind == Kind.SEND) | (kind == Kind.RECEIVE))
+        rows = np.flatnonzero(kind == Kind.COLLECTIVE)
         picked = order[rows]
-        sided = np.sort(picked[kind[rows] != Kind.COLLECTIVE])
-        peer_of = dict(zip(sided.tolist(), self._peers(rank, sided).tolist(), strict=True)) if len(sided) else {}
-        columns = (program.collective, program.bytes, program.group, program.root, program.tag)
+        columns = (program.collective, program.bytes, program.group, program.root)
         count: dict[int, int] = {}
         classes: dict[int, int] = {}
-        for row, at, what, coll, size, group, root, tag in zip(
-            rows.tolist(), picked.tolist(), kind[rows].tolist(), *(column[picked].tolist() for column in columns), strict=True
+        for row, at, coll, size, group, root in zip(
+            rows.tolist(), picked.tolist(), *(column[picked].tolist() for column in columns), strict=True
         ):
             size = max(size, 0)
-            if what == Kind.COLLECTIVE:
-                if coll < 0:
-                    raise TraceError(
-                        f"node {int(program.id[at])} is a collective of no known type",
-                        where=f"{self.graph.source}: rank {rank}",
-                    )
-                number = count.get(group, 0)
-                count[group] = number + 1
-                if group not in classes:
-                    classes[group] = folded.instance_class(rank, group)
-                key: tuple[object, ...] = (group, classes[group], number, coll, size, root)
-                if key not in shared:
-                    shared[key] = len(calls)
-                    calls.append(folded.collective(  # type: ignore[arg-type]
-                        rank, group, number, operation_of(coll), size, max(root, 0), paced=self._factors.get(group)
-                    ))  # fmt: skip
-            else:
-                peer = peer_of[at]
-                tag = 0 if tag == -1 else tag
-                key = (what == Kind.SEND, rank, peer, tag, size)
-                if key not in shared:
-                    shared[key] = len(calls)
-                    one = folded.send if what == Kind.SEND else folded.receive
-                    calls.append(one(rank, peer, tag, size))  # type: ignore[arg-type]
+            if coll < 0:
+                raise TraceError(
+                    f"node {int(program.id[at])} is a collective of no known type", where=f"{self.graph.source}: rank {rank}"
+                )
+            number = count.get(group, 0)
+            count[group] = number + 1
+            if group not in classes:
+                classes[group] = folded.instance_class(rank, group)
+            key = (group, classes[group], number, coll, size, root)
+            if key not in shared:
+                shared[key] = len(calls)
+                calls.append(folded.collective(  # type: ignore[arg-type]
+                    rank, group, number, operation_of(coll), size, max(root, 0), paced=self._factors.get(group)
+                ))  # fmt: skip
             found[row] = shared[key]
+        self._messages(rank, order, kind, calls, found)
         return found
+
+    def _messages(
+        self, rank: int, order: Ints, kind: NDArray[np.int8], calls: list[CollectiveCall | MessageCall], found: NDArray[np.int32]
+    ) -> None:
+        """The calls of sends and receives."""
+        folded, program = self._folded, self.graph.program(rank)
+        rows = np.flatnonzero((kind == Kind.SEND) | (kind == Kind.RECEIVE))
+        if not len(rows):
+            return
+        picked = order[rows]
+        by_place = np.argsort(picked)
+        peer = np.empty(len(rows), np.int64)
+        peer[by_place] = self._peers(rank, picked[by_place])
+        sends = kind[rows] == Kind.SEND
+        tag = program.tag[picked].astype(np.int64)
+        table = np.stack([sends, peer, np.maximum(program.bytes[picked], 0), np.where(tag == -1, 0, tag)], axis=1)
+        distinct, which = unique_rows(table)
+        found[rows] = which + len(calls)
+        ways: dict[tuple[int, int, int], FoldedWay] = {}
+        for sent, other, size, label in distinct.tolist():
+            way = ways.get((sent, other, size))
+            if way is None:
+                way = ways[sent, other, size] = (folded.send if sent else folded.receive)(rank, other, size)
+            calls.append(FoldedMessage(way, label))  # type: ignore[arg-type]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 
 import pytest
+from building import reference_folder
 
 from distsim.errors import ConfigError, UnknownNameError
 from distsim.hardware.gpu import folded, gpu, gpus, read_gpu
 from distsim.nccl.gpus import GPUS as NCCL_GPUS
 from distsim.topology.presets import PRESETS
-from tests.conftest import reference_folder
 
 SPELT = {
     "A100-80G": "a100_sxm", "A100-40G": "a100_sxm_40g", "A100(Ampere)-80G": "a100_sxm", "NVIDIA A100-SXM4-40GB": "a100_sxm_40g",

@@ -8,6 +8,7 @@ import statistics
 from collections import defaultdict
 
 import pytest
+from building import reference_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from distsim.errors import ConfigError, UnknownNameError
 from distsim.hardware.gpu import gpu
 from distsim.models.catalog import folded, load, model, models, read_models
 from distsim.models.spec import Model
-from tests.conftest import reference_folder
 
 #: billions of parameters as their makers publish them (checkpoint sizes where the name is rounder than 1 %)
 PUBLISHED = {

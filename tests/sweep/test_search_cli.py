@@ -9,9 +9,10 @@ import pytest
 from distsim.cli.main import main
 from distsim.models.catalog import model
 from distsim.registry import lookup
+from distsim.sweep.kinds.training import evaluate
 from distsim.sweep.points import Space, Tally
 from distsim.sweep.space import shape, space
-from distsim.training import bound, evaluate
+from distsim.training import bound
 
 SMALL = [
     "search", "--model", "llama3-8b", "--cluster", "dgx_h100:gpus=8", "--global-batch", "16", "--seq", "2048", "--only",

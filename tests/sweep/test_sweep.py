@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import command, digests
 from hypothesis import given
 from hypothesis import strategies as st
+from study_process import command, digests
 
 from distsim.cli.main import main
 from distsim.errors import ConfigError

@@ -7,7 +7,7 @@ import gzip
 from collections import defaultdict
 
 import pytest
-from conftest import reference_folder
+from building import reference_folder
 
 from distsim.errors import ConfigError
 from distsim.validation import training_rows as rows

@@ -37,6 +37,6 @@ def evaluate(point: Point) -> Columns:
 TRAINING = register("study", "training")(
     Evaluator(
         "training", f"{__name__}:evaluate", _fields(TrainSpec, Plan), ("model", "cluster"), "distsim.training:bound",
-        objectives,
+        objectives, {"memory": "ignore"},
     )
 )  # fmt: skip

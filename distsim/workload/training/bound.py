@@ -14,9 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
 
 from distsim import registry
-from distsim.workload.training.costs import Chunk, Costs, Unit
+from distsim.workload.training.costs import Costs, Unit
+from distsim.workload.training.schedules.slot import BW, F
 from distsim.workload.training.sharding import Exchange, Sharding
 
 _PS = 1_000_000_000_000
@@ -39,6 +42,13 @@ class _Passes:
 def step_bound(costs: Costs, grain: str = "block") -> int:
     """ps. True for every schedule; plans are checked already. See the module's text."""
     return _Bound(costs, grain).ps()
+
+
+@lru_cache(maxsize=4096)
+def _pairs(schedule: str, stage: int, stages: int, micro_batches: int) -> int:
+    """Forward passes that run beside a backward pass."""
+    phases = [slot.phase for slot in registry.lookup("pipeline", schedule)().order(stage, stages, 1, micro_batches)]
+    return sum(one == F and after == BW for one, after in pairwise(phases))
 
 
 class _Bound:
@@ -103,7 +113,8 @@ class _Bound:
         for stage, chunks in enumerate(self._held):
             total = sum(share * (self._forward[chunk] + self._backward[chunk]) - waits for chunk in chunks)
             if copies > 1:
-                total -= plan.micro_batches * self._saved(chunks)
+                saved = self._saved(chunks)
+                total -= saved and saved * _pairs(plan.pipeline, stage, plan.pp, plan.micro_batches)
             elif not self._sharding.overlap_p2p and plan.pp > 1:
                 total += share * sum(
                     self._message(stage, self._path[other])
@@ -139,17 +150,12 @@ class _Bound:
         for stage in range(1, pp):
             hop = self._message(stage - 1, stage)
             lead[stage] = lead[stage - 1] + forward[stage - 1] + hop
-            # where the send holds up the stage, its work has it
-            back = self._message(stage, stage - 1)
-            own = 0 if self._sharding.overlap_p2p else back
-            trail[stage] = trail[stage - 1] + backward[stage - 1] + back
-            if own and stage > 1:
-                trail[stage] += 0
+            trail[stage] = trail[stage - 1] + backward[stage - 1] + self._message(stage, stage - 1)
         if self._schedule.copies > 1:
             return [min(lead[s], lead[pp - 1 - s]) for s in range(pp)], [0] * pp
         if self._schedule.splits_backward:  # gradients of weights may fill the end
             return lead, [0] * pp
-        if not self._sharding.overlap_p2p:
+        if not self._sharding.overlap_p2p:  # the last send holds up its stage: it is in its work
             trail = [trail[s] - (self._message(s, s - 1) if s else 0) for s in range(pp)]
         return lead, trail
 
@@ -176,10 +182,22 @@ class _Bound:
         return found
 
     def _passes(self, chunk: int, stage: int) -> _Passes:
+        plan, costs = self.plan, self.costs
+        key = (
+            costs.chunks[chunk], stage * self._inner, self._inner, self._share, plan.tp, plan.cp, plan.ep, plan.etp, plan.zero,
+            plan.pp > 1, plan.shard_group, plan.bucket_bytes, plan.grad_dtype, plan.prefetch, plan.reshard,
+            plan.overlap_grad_reduce, plan.overlap_param_gather,
+        )  # fmt: skip
+        found = costs.remembered.bounds.get(key)
+        if found is None:
+            found = costs.remembered.bounds[key] = self._passed(chunk, stage)
+        return found
+
+    def _passed(self, chunk: int, stage: int) -> _Passes:
         sharding, units = self._sharding, self.costs.units[chunk]
         if sharding.fsdp:
             return self._unit_by_unit(units, stage)
-        gathered = reduced = last = 0
+        gathered = last = 0
         gathers: _Streams = {}
         reduces: _Streams = {}
         if sharding.gathers_first:
@@ -190,7 +208,7 @@ class _Bound:
             once, last = self._bucketed(units, order, stage, sharding.reductions)
             times = self._share if self.plan.zero == 2 else 1
             reduces = {group: times * took for group, took in once.items()}
-        return _Passes(gathered, gathers, reduces, reduced, last)
+        return _Passes(gathered, gathers, reduces, 0, last)
 
     def _bucketed(self, units: Sequence[Unit], order: Sequence[int], stage: int, what) -> tuple[_Streams, int]:  # type: ignore[no-untyped-def]
         """(streams of one pass over the units, longest stream of its last bucket)."""

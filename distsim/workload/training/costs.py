@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from distsim.cost.kernel import Answer, Kernel, memory
 from distsim.hardware.gpu import Gpu
@@ -57,6 +57,7 @@ class Remembered:
         self.weights: dict[tuple[object, ...], tuple[Weights, ...]] = {}
         self.chunks: dict[tuple[int, ...], tuple[Chunk, ...]] = {}
         self.blocks: dict[tuple[object, ...], BlockTime] = {}
+        self.bounds: dict[tuple[object, ...], Any] = {}
 
 
 class Costs:
@@ -70,8 +71,8 @@ class Costs:
         remembered: Remembered | None = None,
     ) -> None:  # fmt: skip
         self.model, self.plan, self.stack, self.gpu, self.topology = model, plan, stack, gpu, topology
-        self._known = remembered or Remembered()
-        self.collectives = Collectives(topology, plan, self._known.collectives)
+        self.remembered = remembered or Remembered()
+        self.collectives = Collectives(topology, plan, self.remembered.collectives)
         self.shard = Shard(model, plan, stack, self.collectives.domains("ep") if plan.ep > 1 else 1)
         self._answer = kernels
         self._blocks: dict[tuple[int, str], BlockTime] = {}
@@ -90,12 +91,12 @@ class Costs:
         kernel = operation.kernel
         assert kernel is not None
         key = ("wgrad" if operation.part == "wgrad" else operation.kind, kernel)
-        found = self._known.kernels.get(key)
+        found = self.remembered.kernels.get(key)
         if found is None:
             if kernel.dtype == "fp16" and "bf16" in self.gpu.peak:
                 kernel = kernel._replace(dtype="bf16")  # the same units, and what was measured
             rate = self._rate(kernel, operation.part)
-            found = self._known.kernels[key] = round(self._answer(kernel, self.gpu).seconds / rate * _PS)
+            found = self.remembered.kernels[key] = round(self._answer(kernel, self.gpu).seconds / rate * _PS)
         return found
 
     def _rate(self, kernel: Kernel, part: str) -> float:
@@ -115,7 +116,7 @@ class Costs:
     def time(self, unit: Unit, direction: str) -> BlockTime:
         """Of one unit, ``forward`` or ``backward``."""
         key = (self._shape, unit.kind, direction)
-        found = self._known.times.get(key)
+        found = self.remembered.times.get(key)
         if found is None:
             graphs = self.shard.cuda_graphs
             # NOTE: with a capacity shapes are static: the host waits for no counts of tokens
@@ -128,14 +129,14 @@ class Costs:
             )  # fmt: skip
             if self.shard.ep_overlap:
                 found = _behind(found, "ep")
-            self._known.times[key] = found
+            self.remembered.times[key] = found
         return found
 
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:
         """Every virtual stage, in model order."""
         counts = self.plan.stage_layers(self.model)
-        found = self._known.chunks.get(counts)
+        found = self.remembered.chunks.get(counts)
         if found is None:
             kinds = tuple(layers.layer_kind(self.shard, number) for number in range(self.model.layers))
             ends = list(accumulate(counts))
@@ -143,7 +144,7 @@ class Costs:
             made[0], made[-1] = made[0]._replace(first=True), made[-1]._replace(last=True)
             made[-1] = made[-1]._replace(first=len(made) == 1)
             alike = {one: one for one in made}
-            found = self._known.chunks[counts] = tuple(alike[one] for one in made)
+            found = self.remembered.chunks[counts] = tuple(alike[one] for one in made)
         return found
 
     @cached_property
@@ -174,14 +175,14 @@ class Costs:
         both = []
         for direction in ("forward", "backward"):
             key = (self._shape, kind, direction)
-            if key not in self._known.operations:
+            if key not in self.remembered.operations:
                 if name == "layer":
                     made = (layers.forward if direction == "forward" else layers.backward)(self.shard, layer)
                 else:
                     ends = {"embedding": layers.embedding, "head": layers.head, "prediction": layers.prediction}
                     made = ends[name](self.shard, direction)
-                self._known.operations[key] = made
-            both.append(self._known.operations[key])
+                self.remembered.operations[key] = made
+            both.append(self.remembered.operations[key])
         return Unit(name, kind, both[0], both[1], dense, expert)
 
     @cached_property
@@ -189,23 +190,23 @@ class Costs:
         """Of every virtual stage on a rank."""
         plan = self.plan
         key = (plan.stage_layers(self.model), plan.tp, plan.ep, plan.etp)
-        if key not in self._known.weights:
-            self._known.weights[key] = weights(self.model, plan)
-        return self._known.weights[key]
+        if key not in self.remembered.weights:
+            self.remembered.weights[key] = weights(self.model, plan)
+        return self.remembered.weights[key]
 
     def block(self, chunk: int, direction: str) -> BlockTime:
         """A virtual stage for one micro-batch, ``forward`` or ``backward``, all its units."""
         found = self._blocks.get((chunk, direction))
         if found is None:
             key = (self._shape, self.chunks[chunk], direction)
-            found = self._known.blocks.get(key)
+            found = self.remembered.blocks.get(key)
             if found is None:
                 kinds: dict[tuple[object, ...], tuple[Unit, int]] = {}
                 for unit in self.units[chunk]:
                     kinds[unit.kind] = (unit, kinds.get(unit.kind, (unit, 0))[1] + 1)
                 found = merged([(self.time(unit, direction), times) for unit, times in kinds.values()])
                 waits = self.waits_ps
-                found = self._known.blocks[key] = replace(found, span=found.span + waits, launch=found.launch + waits)
+                found = self.remembered.blocks[key] = replace(found, span=found.span + waits, launch=found.launch + waits)
             self._blocks[chunk, direction] = found
         return found
 

@@ -35,6 +35,8 @@ _COMP, _COLLECTIVE, _SEND, _RECEIVE = (
 )
 _KIND = {kind.name.lower(): int(kind) for kind in CollectiveType}
 GRAINS = ("block", "kernel")
+HOST = "waiting for the CPU"  #: node in which the device waits for the host to issue kernels
+_MOST_TASKS = 20_000_000  #: of a graph: some GB
 _FILLED = ("type", "name", "duration_ps", "collective", "bytes", "group", "peer", "tag", "stream",
            "peer_kind")  # fmt: skip
 
@@ -45,6 +47,7 @@ def build(costs: Costs, grain: str = "block") -> TaskGraph:
     plan.check(costs.model)
     if grain not in GRAINS:
         raise ConfigError(f"no grain {grain!r}", expected=" or ".join(GRAINS))
+    _check_size(costs, grain)
     names, streams, groups = _Names(), _Names(), _Groups(costs)
     programs = tuple(_Stage(costs, stage, grain, names, streams, groups).program() for stage in range(plan.pp))
     inner = plan.world // plan.pp
@@ -52,6 +55,21 @@ def build(costs: Costs, grain: str = "block") -> TaskGraph:
         programs=programs, rank_program=np.repeat(np.arange(plan.pp, dtype=np.int32), inner), groups=tuple(groups.made),
         names=tuple(names.all), streams=tuple(streams.all), source=f"{costs.model.name} {describe(plan)}",
     )  # fmt: skip
+
+
+def _check_size(costs: Costs, grain: str) -> None:
+    """Raise ConfigError where the graph would have more tasks than a machine holds."""
+    plan = costs.plan
+    units = [unit for chunk in costs.units for unit in chunk]
+    if grain == "kernel":
+        each = sum(len(unit.forward) + len(unit.backward) for unit in units)
+    else:
+        each = 2 * (len(units) if plan.zero >= 2 else plan.chunks)
+    if each * plan.micro_batches > _MOST_TASKS:
+        raise ConfigError(
+            f"{plan.micro_batches:,} micro-batches make {each * plan.micro_batches:,} tasks", where="plan",
+            expected=f"at most {_MOST_TASKS:,}", fix="Make the global batch smaller: tokens/s hardly change beyond some 10 x pp.",
+        )  # fmt: skip
 
 
 def describe(plan: Any) -> str:
@@ -178,7 +196,9 @@ class _Stage:
         """The slot itself. ``saved``: ps that it is shorter beside the other slot of its pair."""
         plan, forward = self.plan, slot.phase == F
         units = self.costs.units[slot.chunk]
-        if self._sharding.fsdp:
+        if not units:  # a stage without layers hands on what it gets
+            self._whole(slot)
+        elif self._sharding.fsdp:
             self._sharded(slot, units, first=first, last=last)
         elif not forward and self._sharding.reduces_beside and (last or plan.zero == 2):
             self._reducing(slot, units)
@@ -207,9 +227,10 @@ class _Stage:
     def _whole(self, slot: Slot, saved: int = 0) -> None:
         """A block that nobody looks into."""
         units = self.costs.units[slot.chunk]
-        if self.grain == "kernel":
+        if self.grain == "kernel" and units:
             for unit in units if slot.phase == F else units[::-1]:
                 self._operations(unit.forward if slot.phase == F else unit.backward, slot.phase)
+            self._wait_for_host(slot, self.costs.block(slot.chunk, "forward" if slot.phase == F else "backward").launch)
             return
         phase, _, chunk = slot
         row = self._wholes.get((phase, chunk, saved))
@@ -231,16 +252,23 @@ class _Stage:
         """Whether the gradients of weights are apart from the rest of this backward pass."""
         return self._schedule.splits_backward and phase not in (F, BW)
 
-    def _unit(self, slot: Slot, units: Sequence[Unit], which: Sequence[int]) -> None:
-        """Some units of a block, in the order of the pass."""
+    def _unit(self, slot: Slot, units: Sequence[Unit], which: Sequence[int], *, begins: bool) -> None:
+        """Some units of a block, in the order of the pass. begins: they are its first."""
         direction = "forward" if slot.phase == F else "backward"
+        block = merged([(self.costs.time(units[i], direction), 1) for i in which])
+        waits = self.costs.waits_ps if begins else 0
         if self.grain == "kernel":
             for i in which:
                 self._operations(getattr(units[i], direction), slot.phase)
+            self._wait_for_host(slot, block.launch + waits)
             return
-        block = merged([(self.costs.time(units[i], direction), 1) for i in which])
         name = f"{direction} {slot.chunk}" + (" weights" if slot.phase == W else "")
-        self._compute(name, self._part(slot, block.span, block.weight))
+        self._compute(name, self._part(slot, block.span + waits, block.weight))
+
+    def _wait_for_host(self, slot: Slot, launch: int) -> None:
+        """Where kernels are nodes: the time by which the host is too slow for all of them."""
+        if launch and not (slot.phase == W and self._split(slot.phase)):
+            self._compute(HOST, launch)
 
     def _operations(self, operations: Sequence[Operation], phase: str) -> None:
         """One node per operation; the next unit waits for all of them."""
@@ -270,7 +298,7 @@ class _Stage:
     def _reducing(self, slot: Slot, units: Sequence[Unit]) -> None:
         """A backward pass whose gradients are reduced bucket by bucket beside it."""
         for which in self._sharding.buckets(units, range(len(units) - 1, -1, -1)):
-            self._unit(slot, units, which)
+            self._unit(slot, units, which, begins=which[0] == len(units) - 1)
             if slot.phase == W or not self._split(slot.phase):
                 self._reduce(sum(units[i].dense for i in which), sum(units[i].expert for i in which), [self._last])
 
@@ -299,7 +327,7 @@ class _Stage:
         """The first forward pass of a step: bucket by bucket as the weights come."""
         for which in self._sharding.buckets(units, range(len(units))):
             self._held.extend(self._gathered.pop((slot.chunk, which[0]), []))
-            self._unit(slot, units, which)
+            self._unit(slot, units, which, begins=which[0] == 0)
 
     def _sharded(self, slot: Slot, units: Sequence[Unit], *, first: bool, last: bool) -> None:
         """ZeRO-3 and FSDP: every unit's weights are gathered before it, and dropped; gradients are scattered after it.
@@ -329,7 +357,7 @@ class _Stage:
             reduces = reduces and (last or not (once or self.stack.defer_reduce))
             if reduces:
                 copies += self.costs.scattered_ps(units[i].dense + units[i].expert)
-            self._unit(slot, units, [i])
+            self._unit(slot, units, [i], begins=i == order[0])
             if copies:
                 self._compute("copies of weights and gradients", copies)
             self._done.append(self._last)

@@ -51,8 +51,8 @@ class Plan(BaseModel):
     tp_overlap: bool | None = Field(None, description="asynchronous (pipelined) tensor parallelism")
     cp_mode: Literal["ring", "all_gather"] = "ring"
     ep_overlap: bool | None = Field(None, description="expert all-to-all behind computation")
-    ep_imbalance: float = Field(1.0, ge=1.0, description="tokens of the fullest expert rank over the mean")
-    capacity: float = Field(0.0, ge=0.0, description="capacity factor of experts; 0: dropless")
+    ep_imbalance: float = Field(1.0, ge=1.0, allow_inf_nan=False, description="tokens of the fullest expert rank over the mean")
+    capacity: float = Field(0.0, ge=0.0, allow_inf_nan=False, description="capacity factor of experts; 0: dropless")
     cuda_graphs: bool | None = None
     grad_dtype: Literal["fp32", "bf16"] | None = None
     clip: bool = Field(True, description="clip gradients by their global norm")
@@ -113,13 +113,15 @@ class Plan(BaseModel):
             (self.chunks <= model.layers, f"pp {self.pp} x vpp {self.vpp} is more than {model.layers} layers"),
             (self.vpp == 1 or self.pp > 1, "vpp needs a pipeline (pp > 1)"),
             (self.ep == 1 or model.moe is not None, f"{model.name} has no experts to spread (ep {self.ep})"),
+            (self.etp == 1 or model.moe is not None, f"{model.name} has no experts to split (etp {self.etp})"),
             (model.moe is None or model.moe.experts % self.ep == 0,
              f"ep {self.ep} does not divide {model.moe.experts if model.moe else 0} experts"),
             (self.tp * self.cp * self.dp % (self.ep * self.etp) == 0,
              f"ep {self.ep} x etp {self.etp} does not divide tp x cp x dp = {self.tp * self.cp * self.dp}"),
             (self.layers_per_stage is None
-             or (len(self.layers_per_stage) == self.chunks and sum(self.layers_per_stage) == model.layers),
-             f"layers_per_stage must be {self.chunks} numbers that add up to {model.layers}"),
+             or (len(self.layers_per_stage) == self.chunks and sum(self.layers_per_stage) == model.layers
+                 and min(self.layers_per_stage) >= 0),
+             f"layers_per_stage must be {self.chunks} numbers, 0 or more, that add up to {model.layers}"),
             (self.shard_group == 0 or (self.dp * self.cp) % self.shard_group == 0,
              f"shard_group {self.shard_group} does not divide dp x cp = {self.dp * self.cp}"),
         )  # fmt: skip

@@ -8,6 +8,7 @@ from functools import lru_cache
 from distsim.workload.training.memory.weights import Chunk
 from distsim.workload.training.plan import Plan
 from distsim.workload.training.schedules import pipeline
+from distsim.workload.training.schedules.fit import one_chunk_per_stage
 from distsim.workload.training.timing import peak_in_flight
 
 #: after that many micro-batches per (virtual) stage the count no longer grows, in all schedules but GPipe
@@ -22,6 +23,8 @@ def held(plan: Plan, stage: int, mine: Sequence[Chunk]) -> dict[int, int]:
     name, count = plan.pipeline, plan.micro_batches
     if plan.pp == 1 and plan.vpp == 1:
         return {0: count if name == "gpipe" else min(count, 1)}
+    if name in ("1f1b", "gpipe"):
+        one_chunk_per_stage(name, plan.pp, plan.vpp, count)
     if name == "1f1b":
         return {stage: min(count, plan.pp - stage)}
     if name == "gpipe":

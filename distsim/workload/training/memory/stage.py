@@ -178,7 +178,9 @@ def _static(
         static["quantised weights"] = dense.quantised * held.dense + expert.quantised * held.experts
     if plan.zero == 3:
         # embedding, final norm and head are gathered once; of layers, the one that computes and those prefetched
-        layers = (1 + plan.prefetch) * held.largest if plan.reshard else held.dense + held.experts
+        layers = held.dense + held.experts
+        if plan.reshard:
+            layers = min(layers, (1 + plan.prefetch) * held.largest)
         static["gathered weights"] = width * (layers + tables)
     if stack.dummy_gradients:
         static["empty weight gradients"] = width * held.products
