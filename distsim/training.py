@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -21,6 +21,8 @@ from distsim.cost.chain import Chain, default_chain
 from distsim.errors import ConfigError
 from distsim.hardware.gpu import Gpu
 from distsim.hardware.gpu import gpu as gpu_of
+from distsim.kernel.collector import collector_paused
+from distsim.models.catalog import load
 from distsim.models.catalog import model as model_of
 from distsim.models.spec import Model
 from distsim.result import Result
@@ -141,11 +143,12 @@ class Job:
     topology: Topology
     chain: Chain
     costs: Costs
+    notes: tuple[str, ...] = ()  #: what was assumed of the model or the cluster
 
 
 def job(spec: TrainSpec) -> Job:
     """Look up, check, and make the costs. Raises ConfigError (UnknownNameError, TopologyError) for what does not fit."""
-    model, stack = model_of(spec.model), stack_of(spec.stack)
+    (model, notes), stack = load(spec.model), stack_of(spec.stack)
     spec.plan.check(model)
     topology = _topology(spec.cluster, None if "gpus=" in spec.cluster else spec.plan.world)
     if topology.hosts < spec.plan.world:
@@ -157,13 +160,18 @@ def job(spec: TrainSpec) -> Job:
     if not name:
         raise ConfigError(f"{spec.cluster} does not say its GPUs", expected="--gpu NAME")
     gpu = gpu_of(name)
+    if not spec.gpu and len(topology.devices) > 1:
+        kinds = {topology.device(rank) for rank in range(spec.plan.world)} - {""}
+        gpu = min(map(gpu_of, sorted(kinds)), key=lambda one: one.peak.get(spec.plan.dtypes[0], 0.0))
+        if len(kinds) > 1:
+            notes = (*notes, f"{spec.cluster} has {', '.join(sorted(kinds))}: all ranks compute as the slowest, {gpu.name}")
     for dtype in spec.plan.dtypes:
         if dtype not in gpu.peak:
             raise ConfigError(
                 f"{gpu.name} has no {dtype} units", where=f"precision {spec.plan.precision}",
                 expected=f"a precision of {', '.join(gpu.peak)}",
             )  # fmt: skip
-    return of_parts(spec, model, spec.plan, stack, gpu, topology)
+    return replace(of_parts(spec, model, spec.plan, stack, gpu, topology), notes=notes)
 
 
 def of_parts(spec: TrainSpec, model: Model, made: Plan, stack: Stack, gpu: Gpu, topology: Topology) -> Job:
@@ -259,22 +267,23 @@ def run(work: Job, progress: Progress | None = None) -> Training:
     """Simulate a job. Raises as :func:`train`."""
     say = progress or (lambda fraction, what: None)
     memory = memory_of(work.model, work.plan, work.stack, work.gpu)
-    warnings: tuple[str, ...] = ()
+    warnings = work.notes
     if work.spec.memory != "ignore":
         try:
             check_fit(memory, work.gpu)
         except ConfigError as error:
             if work.spec.memory == "refuse":
                 raise
-            warnings = (str(error),)
-    say(None, "building the execution graph")
-    graph = execution_graph(work)
-    say(None, "simulating")
-    result = replay_folded(
-        graph, work.topology, network=work.spec.network, fold=work.spec.fold, progress=progress,
-        interfering=("dp", "edp", "shard", "replica"), slowdown=Fraction(str(work.stack.interference)),
-        spec=work.spec.model_dump(),
-    )  # fmt: skip
+            warnings = (*warnings, str(error))
+    with collector_paused():
+        say(None, "building the execution graph")
+        graph = execution_graph(work)
+        say(None, "simulating")
+        result = replay_folded(
+            graph, work.topology, network=work.spec.network, fold=work.spec.fold, progress=progress,
+            interfering=("dp", "edp", "shard", "replica"), slowdown=Fraction(str(work.stack.interference)),
+            spec=work.spec.model_dump(),
+        )  # fmt: skip
     return Training(work, graph, result, memory, warnings)
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from distsim.errors import ConfigError
+
 
 def prepare(parser: argparse.ArgumentParser) -> None:
     """Arguments."""

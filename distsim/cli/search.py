@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from distsim.cli.progress import Progress
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     evaluator.check(set(base), "--set")
     only = {name: value if isinstance(value, list) else [value] for name, value in _listed(args.only).items()}
     cluster = shape(args.cluster, args.gpus)
+    _check_fixed(base, cluster.gpus)
     plans = space(chosen, cluster, base, only)
     refused = Tally()
     with Progress() as progress:
@@ -96,6 +98,14 @@ def run(args: argparse.Namespace) -> int:
         print(text(found, limits, min(max(shutil.get_terminal_size((100, 24)).columns, 60), 140)))
         print("\nspace: " + "; ".join(f"{name} {' '.join(map(str, values))}" for name, values in _said(plans).items()))
     return 0 if found.best is not None else 1
+
+
+def _check_fixed(base: Mapping[str, Any], gpus: int) -> None:
+    """Raise ConfigError for what no plan could mend: an unknown stack or GPU, a precision that the GPU lacks, too few GPUs."""
+    from distsim.training import TrainSpec, job
+
+    fixed = {name: value for name, value in base.items() if name in TrainSpec.model_fields or name == "precision"}
+    job(TrainSpec.of({**fixed, "dp": gpus, "global_batch": gpus, "seq": 1}))
 
 
 def assignments(texts: list[str], where: str) -> dict[str, Any]:

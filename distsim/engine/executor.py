@@ -40,6 +40,7 @@ class Executor:
     ) -> None:  # fmt: skip
         """speeds: of the devices that do not compute at full speed all the time."""
         self.clock = clock
+        self._env = clock.env  # NOTE: its _now spares the hot path a property
         self._speeds = speeds or {}
         self._besides: dict[int, Beside] = {}  # by device
         self.recorder = recorder
@@ -79,11 +80,12 @@ class Executor:
         device. To be told before their tasks are submitted: they run one by one."""
         for number in streams:
             device = self._streams[number].device
-            self._besides.setdefault(device, Beside(factors)).streams.add(number)
+            one = self._streams[number].beside = self._besides.setdefault(device, Beside(factors))
+            one.streams.add(number)
 
     def beside(self, devices: Collection[int], factor: Fraction, change: int) -> None:
         """So many more communications of this factor run on these devices."""
-        now = self.clock.env.now
+        now = self._env._now
         for device in devices:
             one = self._besides.get(device)
             if one is not None and one.change(factor, change):
@@ -181,7 +183,7 @@ class Executor:
 
     def _release(self, task: int, by: int) -> None:
         """Its dependencies are done: queue it, or do it if it needs no stream. ``by``: the last dependency to end."""
-        now = self.clock.env.now
+        now = self._env._now
         self._ready_ps[task] = now
         self._released_by[task] = by
         kind = self._kind[task]
@@ -194,7 +196,8 @@ class Executor:
         else:
             stream = self._streams[self._stream[task]]
             heappush(stream.ready, task)
-            if stream.first < 0 or task < stream.last:
+            order = stream.order
+            if (stream.first < 0 and (order is None or order[0] == task)) or (order is None and task < stream.last):
                 self._touch(stream)
 
     def _touch(self, stream: Stream) -> None:
@@ -207,7 +210,7 @@ class Executor:
         """End of an instant: every idle stream with ready tasks takes one; runs that must give way are cut."""
         dirty, self._dirty = self._dirty, []
         # what is ready only after tasks of no duration ran in this instant has missed the boundaries that lie in it
-        again, self._chosen = self._chosen == self.clock.env.now, self.clock.env.now
+        again, self._chosen = self._chosen == self._env._now, self._env._now
         for stream in dirty:
             if stream.first < 0:
                 if (
@@ -223,7 +226,7 @@ class Executor:
     def _start(self, stream: Stream) -> None:
         """The stream takes its first ready task, and with it the run that it begins."""
         task = heappop(stream.ready)
-        now = self.clock.env.now
+        now = self._env._now
         stream.first, stream.start = task, now
         kind = self._kind[task]
         if kind == _TIMED:
@@ -265,15 +268,13 @@ class Executor:
         end = stream.start + self._after[stream.last] - self._before[stream.first]
         if self._speeds and stream.device in self._speeds:
             end = self._speeds[stream.device].end(stream.start, end - stream.start)
-        elif self._besides and (one := self._besides.get(stream.device)) is not None:
-            number = self._stream_ids[stream.device, stream.name]
-            if number in one.streams:
-                end = one.start(stream, stream.start, end - stream.start)
+        elif stream.beside is not None:
+            end = stream.beside.start(stream, stream.start, end - stream.start)
         stream.call = self.clock.call_at(end, self._ran, stream)
 
     def _cut(self, stream: Stream, again: bool) -> None:
         """A task that goes before the rest of the run is ready: end the run with the task that is running now."""
-        now = self.clock.env.now
+        now = self._env._now
         shift = self._before[stream.first] - stream.start  # task k ends at after[k] - shift
         # it ends after now; at the first choice of an instant it may end now, since that was before the choice
         current = bisect_right(self._after, now + shift - (not again), stream.first, stream.last + 1)
@@ -298,7 +299,7 @@ class Executor:
 
     def _run_ended(self, stream: Stream) -> None:
         """Record the run, free its stream, release what waited for its last task."""
-        self.recorder.ran(stream.first, stream.last, stream.start, self.clock.env.now)
+        self.recorder.ran(stream.first, stream.last, stream.start, self._env._now)
         self.unfinished -= stream.last - stream.first
         last = stream.last
         stream.first = stream.last = -1
@@ -309,11 +310,11 @@ class Executor:
 
     def _communicated(self, tasks: list[int]) -> None:
         """Communicating tasks have ended now."""
-        now = self.clock.env.now
+        now, ended, numbers, kinds = self._env._now, self.recorder.ended, self._stream, self._kind
         for task in tasks:
-            self.recorder.ended(task, now)
-            number = self._stream[task]
-            if number >= 0 and self._kind[task] != _RECEIVE:
+            ended(task, now)
+            number = numbers[task]
+            if number >= 0 and kinds[task] != _RECEIVE:
                 stream = self._streams[number]
                 stream.first = stream.last = -1
                 if stream.ready:
@@ -324,10 +325,11 @@ class Executor:
         """Release what waited for a task."""
         self.unfinished -= 1
         waiting, child = self._waiting, self._child
-        for i in range(self._child_ptr[task], self._child_ptr[task + 1]):
+        pointers = self._child_ptr
+        for i in range(pointers[task], pointers[task + 1]):
             released = child[i]
-            waiting[released] -= 1
-            if waiting[released] == 0:
+            left = waiting[released] = waiting[released] - 1
+            if left == 0:
                 self._release(released, task)
         if self._hooks:
             i = bisect_right(self._hooked, task) - 1

@@ -110,7 +110,7 @@ class FoldedCommunication:
 
     def enter(self, task: int, device: int, call: FoldedCollective) -> None:
         """A representative has come to its collective. Raises CollectiveError when members disagree."""
-        now = self._clock.env.now
+        now = self._clock.env._now
         if call.coflow is None:
             self._record(call, now, now, "none")
             self._soon([task])
@@ -143,7 +143,7 @@ class FoldedCommunication:
             self._sends[key] = deque(((task, call),))
         assert way.coflow is not None
         self._moved[way.moved] += way.factor
-        number = self._network.start(way.coflow, self._clock.env.now)
+        number = self._network.start(way.coflow, self._clock.env._now)
         self._running[number] = (self._message_done, (task,))
 
     def receive(self, task: int, call: FoldedMessage) -> None:
@@ -176,7 +176,8 @@ class FoldedCommunication:
         for (_, tag), waiting in self._receives.items():
             way = waiting[0][1].way
             found.append(
-                f"rank {way.dst} waits for a message of {way.bytes} bytes from rank {way.src} with tag {tag}, which is never sent"
+                f"rank {way.dst} waits for a message of {way.bytes} bytes from rank {way.src} with tag {tag}, "
+                "which is never sent"
             )
         for (_, tag), waiting in self._sends.items():
             way = waiting[0][1].way

@@ -9,6 +9,7 @@ to the member of the receiver's local rank, from there to the receiver's node. P
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ def edges(pattern: str, hosts: NDArray[np.int64], node: NDArray[np.int64], root:
                 f"an exchange of {count} x {n} ranks has {many:,} edges", expected=f"at most {MOST_EDGES:,}",
                 fix="Take groups of fewer ranks.",
             )  # fmt: skip
-        src, dst, share = _template(pattern, kinds[number], root)
+        src, dst, share = _template(pattern, tuple(kinds[number].tolist()), root)
         mine = hosts[rows]
         parts.append((np.repeat(rows, len(src)), mine[:, src].ravel(), mine[:, dst].ravel(), np.tile(share, len(rows))))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
@@ -110,10 +111,12 @@ def _first_of_node(node: NDArray[np.int64]) -> NDArray[np.int64]:
     return found
 
 
+@lru_cache(maxsize=32)
 def _template(
-    pattern: str, first: NDArray[np.int64], root: int
+    pattern: str, starts: tuple[int, ...], root: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """(source member, destination member, share) of one instance."""
+    """(source member, destination member, share) of one instance. starts: of every member, the first on its node."""
+    first = np.array(starts, np.int64)
     n = len(first)
     every = np.arange(n)
     if pattern in (GATHER, SCATTER):

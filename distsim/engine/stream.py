@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from distsim.kernel.clock import Call
+
+if TYPE_CHECKING:
+    from distsim.engine.beside import Beside
 
 
 class Stream:
@@ -20,7 +24,7 @@ class Stream:
     it had been stepped.
     """
 
-    __slots__ = ("call", "device", "first", "last", "loose", "name", "order", "ready", "start")
+    __slots__ = ("beside", "call", "device", "first", "last", "loose", "name", "order", "ready", "start")
 
     def __init__(self, device: int, name: str, in_order: bool) -> None:
         self.device = device
@@ -31,4 +35,5 @@ class Stream:
         self.last = -1  #: last task of the run
         self.loose = False  #: the run is of loose tasks
         self.start = 0  #: ps
+        self.beside: Beside | None = None  #: what slows its device
         self.call: Call | None = None  #: the completion that counts; an older one is ignored

@@ -9,6 +9,7 @@ depends on the order in which simultaneous events were inserted.
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import heappop
 from typing import Any, Protocol
 
 import simpy
@@ -17,6 +18,7 @@ from distsim.errors import ConfigError
 
 DELIVERY, TIMER, SETTLE = 0, 1, 2  #: priorities within an instant, first to last
 END_OF_TIME = 1 << 62  #: ps
+_NEVER = 1 << 63  #: after any event
 
 
 class Plane(Protocol):
@@ -69,40 +71,59 @@ class Clock:
         if time >= END_OF_TIME:
             raise ConfigError("the run goes beyond 2^62 ps (53 days)", fix="Check durations, sizes and bandwidths.")
         call = Call(self.env, callback, subject)
-        self.env.schedule(call, TIMER, time - self.env.now)
+        env = self.env
+        env.schedule(call, TIMER, time - env._now)
         return call
 
     def settle(self, decide: Callable[[], None]) -> None:
         """Call ``decide`` once at the end of this instant (and again, if what it starts ends in this instant too)."""
-        if not self._settling:
-            self.env.schedule(Call(self.env, self._settle), SETTLE, 0)
         if decide not in self._settling:
             self._settling.append(decide)
-
-    def _settle(self, _: Any) -> None:
-        deciding, self._settling = self._settling, []
-        for decide in deciding:
-            decide()
 
     def run(self, until: int | None = None, watch: Callable[[int], None] | None = None, every: int = 20_000) -> None:
         """Run until both planes are idle, or to ``until`` (events at that instant included).
 
         watch: told the time after every ``every`` control events (progress).
         """
-        env, planes, peek, step = self.env, self._planes, self.env.peek, self.env.step
+        # NOTE: peek() and step() of simpy by hand, deliveries and settling without events: the hot path of every task
+        env, planes = self.env, self._planes
+        queue = env._queue
         end = END_OF_TIME if until is None else until
         while True:
-            head = peek()
-            limit = int(head) if head <= end else end
+            head = queue[0][0] if queue else _NEVER
+            settling = self._settling and head > env._now  # nothing else is left in this instant but what planes have
+            limit = env._now if settling else head if head <= end else end
+            first: tuple[int, Callable[[Any], None]] | None = None
+            later: tuple[int, Callable[[Any], None]] | None
             for plane in planes:
                 if plane.next_event() <= limit:
                     found = plane.advance(limit)
                     if found is not None:
-                        head = limit = found[0]
-                        env.schedule(Call(env, found[1]), DELIVERY, limit - env.now)
-            if head > end:
+                        later = found
+                        if first is None or found[0] < first[0]:
+                            later, first = first, found
+                        limit = first[0]
+                        if later is not None:
+                            env.schedule(Call(env, later[1]), DELIVERY, later[0] - env._now)
+            if first is not None and queue and queue[0][:2] == (first[0], DELIVERY):  # of another plane, found before
+                env.schedule(Call(env, first[1]), DELIVERY, first[0] - env._now)
+                continue
+            if first is not None:  # deliveries come first in their instant
+                env._now = first[0]
+                first[1](None)
+            elif settling:
+                deciding, self._settling = self._settling, []
+                for decide in deciding:
+                    decide()
+            elif head > end:
                 return
-            step()
+            else:
+                env._now, _, _, event = heappop(queue)
+                callbacks, event.callbacks = event.callbacks, None
+                for callback in callbacks:
+                    callback(event)
+                if not event._ok and not event._defused:
+                    raise event._value
             self.events += 1
             if watch is not None and self.events % every == 0:
-                watch(int(env.now))
+                watch(int(env._now))

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from distsim.errors import ConfigError
 from distsim.models.families import FAMILIES, WRAPPERS, Family
-from distsim.models.spec import Mla, Model, Moe
+from distsim.models.spec import MOST_LAYERS, Mla, Model, Moe
 from distsim.params import worst
 
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -90,6 +90,8 @@ class _Reader:
         self._refuse_foreign()
         family = self.family or self._generic()
         layers, hidden, heads = self._need(LAYERS), self._need(HIDDEN), self._need(HEADS)
+        if layers > MOST_LAYERS:
+            raise ConfigError(f"{layers:,} layers", where=self.where, expected=f"at most {MOST_LAYERS:,}")
         mla = self._mla()
         ffn = self._number(FFN) or self._number(("intermediate_size_mlp",))
         if "expansion_ratio" in self.config:

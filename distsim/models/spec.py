@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MOST_LAYERS = 10_000
+
 
 class Mla(BaseModel):
     """Multi-head latent attention (DeepSeek-V2, 2024): ranks of the compressed queries and keys, sizes of a head's parts."""
@@ -48,7 +50,7 @@ class Model(BaseModel):
     name: str
     source: str = ""
     aliases: tuple[str, ...] = ()
-    layers: int = Field(gt=0)
+    layers: int = Field(gt=0, le=MOST_LAYERS)
     hidden: int = Field(gt=0)
     heads: int = Field(gt=0)
     kv_heads: int = Field(gt=0)

@@ -70,7 +70,14 @@ def default_factors(system: System, algorithm: str) -> Factors:
 
 
 def factors_of(system: System, algorithm: str, protocol: str, calibration: Calibration | None = None) -> Factors:
-    """Calibrated factors where there are any, else the defaults."""
+    """Calibrated factors where there are any, else the defaults; bytes are as much slower as the system's NVLink is."""
+    found = _factors(system, algorithm, protocol, calibration)
+    if system.nodes > 1 or system.nvlink == 1.0:
+        return found
+    return found._replace(transfer=found.transfer / system.nvlink, ramp=found.ramp / system.nvlink)
+
+
+def _factors(system: System, algorithm: str, protocol: str, calibration: Calibration | None) -> Factors:
     if calibration and calibration.gpu == system.gpu and calibration.several_nodes == (system.nodes > 1):
         for name, wire, factors in calibration.factors:
             if (name, wire) == (algorithm, protocol):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.errors import CollectiveError, ConfigError, TopologyError, UnknownNameError
+from distsim.hardware.gpu import gpu
 from distsim.nccl.constants import GENERATIONS, MAX_CHANNELS, Generation
 from distsim.nccl.gpus import GPUS, Gpu, gpu_name
 from distsim.topology.graph import Topology
@@ -39,6 +40,7 @@ class System:
         nvls: the NVLink switch can reduce (data type included: no 8-bit integers).
         collnet: switches between nodes can reduce (SHARP).
         fullest: ranks of the fullest node; 0: they are as even as can be.
+        nvlink: rate of its NVLink over the GPU's own, where all ranks are on one node (what-if studies).
     """
 
     gpu: str
@@ -51,6 +53,7 @@ class System:
     nvls: bool = True
     collnet: bool = False
     fullest: int = 0
+    nvlink: float = 1.0
 
     def __post_init__(self) -> None:
         if self.gpu not in GPUS:
@@ -215,6 +218,14 @@ def _ports(topology: Topology) -> tuple[NDArray[np.float64], NDArray[np.float64]
     return count[: topology.hosts], rate[: topology.hosts], linked[: topology.hosts]
 
 
+@lru_cache(maxsize=8)
+def _nvlinks(topology: Topology) -> NDArray[np.float64]:
+    """bytes/s that every host sends over NVLink."""
+    mine = _of_classes(topology, (NVLINK,))
+    rates = np.bincount(topology.link_src[mine], weights=topology.link_bandwidth[mine], minlength=topology.nodes)
+    return np.asarray(rates[: topology.hosts], dtype=np.float64)
+
+
 def node_of_hosts(topology: Topology, hosts: Sequence[int]) -> list[int]:
     """NCCL's node of each host, numbered by first use. Raises TopologyError on a number that is not a host."""
     numbers: dict[int, int] = {}
@@ -234,7 +245,7 @@ def traits_of_hosts(topology: Topology) -> NDArray[np.int64]:
     """A number for all that :func:`system_of_topology` looks at in a host: equal where hosts can stand for each other."""
     ports, rates, linked = _ports(topology)
     device = np.zeros(topology.hosts) if topology.host_device is None else topology.host_device
-    table = np.stack([device.astype(np.float64), ports, rates, linked.astype(np.float64)], axis=1)
+    table = np.stack([device.astype(np.float64), ports, rates, linked.astype(np.float64), _nvlinks(topology)], axis=1)
     return np.unique(table, axis=0, return_inverse=True)[1].ravel().astype(np.int64)
 
 
@@ -244,8 +255,8 @@ def system_of_topology(
     """The system of ranks that sit on these hosts.
 
     NCCL's nodes are what links of class ``nvlink`` and ``pcie`` connect; NICs are the other links, of the group's hosts or of
-    the cards that they reach over ``pcie``. The rate of NVLink is NCCL's for that GPU. Of several kinds of GPU the oldest
-    counts, of several nodes the one with the slowest network.
+    the cards that they reach over ``pcie``. The rate of NVLink is NCCL's for that GPU, times what the topology's links are over
+    the GPU's own. Of several kinds of GPU the oldest counts, of several nodes the one with the slowest network.
 
     Raises:
         TopologyError: the topology does not say what devices its hosts are, or a host has no link to other nodes.
@@ -259,7 +270,7 @@ def system_of_topology(
         )  # fmt: skip
     nodes = node_of_hosts(topology, hosts)
     count = Counter(nodes)
-    kinds = {gpu_name(topology.device(host), where=topology.spec) for host in hosts}
+    kinds = {gpu_name(name, where=topology.spec) for name in {topology.device(host) for host in hosts}}
     # NCCL goes by the lowest compute capability of a communicator
     name = min(kinds, key=lambda kind: (list(GENERATIONS).index(GPUS[kind].generation), GPUS[kind].rate, kind))
     ports, rates, linked = _ports(topology)
@@ -278,6 +289,8 @@ def system_of_topology(
         rate = float(totals[slowest]) / nics / 1e9
     fullest = max(count.values())
     even = fullest * len(count) == len(hosts)
+    usual = gpu(name).nvlink if len(count) == 1 and GPUS[name].link == NVLINK else 0.0
+    own = float(_nvlinks(topology)[members].min()) / usual if usual else 0.0
     return System(
-        name, len(hosts), len(count), nics, rate, fabric, GPUS[name].cpu, nvls, collnet, 0 if even else fullest
+        name, len(hosts), len(count), nics, rate, fabric, GPUS[name].cpu, nvls, collnet, 0 if even else fullest, own or 1.0
     )  # fmt: skip

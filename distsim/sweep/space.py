@@ -16,7 +16,9 @@ from distsim.registry import names
 from distsim.sweep.study import Study, study
 from distsim.topology.presets import PRESETS
 from distsim.topology.spec import build, parse
+from distsim.training import TrainSpec
 from distsim.units import parse_size
+from distsim.workload.training.stack import Stack, stack
 
 _PADDING = 1.25  #: largest stage over the mean: beyond this the others wait a fifth of the time
 _LEAST_TOKENS = 2048  #: tokens of a sequence per context-parallel rank below which attention kernels starve
@@ -70,7 +72,8 @@ def space(model: Model, cluster: Shape, base: Mapping[str, Any], only: Mapping[s
         if name not in AXES:
             raise UnknownNameError("field of a search", name, AXES, where="--only")
     batch, seq = int(base["global_batch"]), int(base["seq"])
-    usual = _axes(model, cluster, batch, seq)
+    software = stack(str(base.get("stack", TrainSpec.model_fields["stack"].default)))
+    usual = _axes(model, cluster, batch, seq, software)
     grid = {name: list(only.get(name, usual[name])) for name in AXES if name not in base}
     derived = {"dp": "gpus / (tp * cp * pp)", "sequence_parallel": "tp > 1"}
     constraints = [
@@ -95,8 +98,10 @@ def space(model: Model, cluster: Shape, base: Mapping[str, Any], only: Mapping[s
     return study(document, "search")
 
 
-def _axes(model: Model, cluster: Shape, batch: int, seq: int) -> dict[str, list[Any]]:
+def _axes(model: Model, cluster: Shape, batch: int, seq: int, software: Stack) -> dict[str, list[Any]]:
     """The usual values of every field."""
+    # what selective recomputation of the attention core drops, flash attention never keeps: the same plan twice
+    same = software.attention != "unfused" and software.selective == "attention"
     schedules = [name for name in names("pipeline") if name != "gpipe"]  # 1F1B is as fast and holds less
     experts = model.moe.experts if model.moe is not None else 1
     return {
@@ -108,7 +113,7 @@ def _axes(model: Model, cluster: Shape, batch: int, seq: int) -> dict[str, list[
         "ep": [n for n in _powers(experts) if experts % n == 0],
         "micro_batch": _powers(min(batch, _LARGEST_MICRO_BATCH)),
         "zero": [1, 2, 3],
-        "recompute": ["none", "selective", "full"],
+        "recompute": ["none", "full"] if same else ["none", "selective", "full"],
     }
 
 

@@ -154,10 +154,10 @@ def _case(row: Row) -> Case | str:
         case = case_of(row)
         cluster_of(row, case.gpu)
         in_metric(row, case, 1.0)
-    except ValueError:
-        return f"value is {row['value']!r}"
     except DistsimError as error:
         return error.what
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:  # a number that is none, or zero
+        return f"malformed row: {type(error).__name__}: {error}"
     return case
 
 

@@ -308,7 +308,7 @@ def _divisor(batch: int, micro: int, dp: int, notes: list[str]) -> int:
     """The micro-batch, made smaller where the global batch is no multiple of it (an uneven last micro-batch)."""
     if batch % dp:
         raise ConfigError(f"global batch {batch} is no multiple of dp {dp}", where="row")
-    fits = max(size for size in range(1, micro + 1) if (batch // dp) % size == 0)
+    fits = max(size for size in range(1, min(micro, batch // dp) + 1) if (batch // dp) % size == 0)
     if fits != micro:
         notes.append(f"micro-batch {micro} does not divide {batch // dp} sequences per replica: {fits} used")
     return fits

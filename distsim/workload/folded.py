@@ -19,8 +19,9 @@ from distsim.topology.graph import Topology
 from distsim.trace.graph import NodeType, TaskGraph
 from distsim.workload.fold import Fold, fold
 from distsim.workload.images import MESSAGE, Images, images, operation_of, role
-from distsim.workload.instances import Instances, Ints, Peers, Ways, instances, peers, unique_rows
+from distsim.workload.instances import Instances, Ints, Peers, Ways, instances, peers
 from distsim.workload.replay import CostProvider, Replay
+from distsim.workload.rows import unique_rows
 
 
 class _Meeting(NamedTuple):
@@ -207,8 +208,9 @@ class FoldedReplay(Replay):
         return found
 
     def _messages(
-        self, rank: int, order: Ints, kind: NDArray[np.int8], calls: list[CollectiveCall | MessageCall], found: NDArray[np.int32]
-    ) -> None:
+        self, rank: int, order: Ints, kind: NDArray[np.int8], calls: list[CollectiveCall | MessageCall],
+        found: NDArray[np.int32],
+    ) -> None:  # fmt: skip
         """The calls of sends and receives."""
         folded, program = self._folded, self.graph.program(rank)
         rows = np.flatnonzero((kind == Kind.SEND) | (kind == Kind.RECEIVE))
@@ -220,8 +222,7 @@ class FoldedReplay(Replay):
         peer[by_place] = self._peers(rank, picked[by_place])
         sends = kind[rows] == Kind.SEND
         tag = program.tag[picked].astype(np.int64)
-        table = np.stack([sends, peer, np.maximum(program.bytes[picked], 0), np.where(tag == -1, 0, tag)], axis=1)
-        distinct, which = unique_rows(table)
+        distinct, _, which = unique_rows(sends, peer, np.maximum(program.bytes[picked], 0), np.where(tag == -1, 0, tag))
         found[rows] = which + len(calls)
         ways: dict[tuple[int, int, int], FoldedWay] = {}
         for sent, other, size, label in distinct.tolist():

@@ -28,6 +28,7 @@ from distsim.topology.graph import Topology
 from distsim.topology.routing import ragged
 from distsim.trace.graph import CollectiveType, NodeType, Program, TaskGraph
 from distsim.workload.instances import Instances, Ints, Peers
+from distsim.workload.rows import unique_rows
 
 MESSAGE = "send_recv"
 RATE_BITS = 40
@@ -152,7 +153,7 @@ def _collectives(program: Program) -> dict[tuple[int, str, int], list[Use]]:
     """(group, pattern, root) -> distinct uses."""
     rows = np.flatnonzero((program.type == NodeType.COMM_COLL) & (program.collective >= 0))
     columns = (program.group, program.collective, program.bytes, np.maximum(program.root, 0), program.stream)
-    table = np.unique(np.stack([column[rows].astype(np.int64) for column in columns], axis=1), axis=0)
+    table = unique_rows(*(column[rows] for column in columns))[0]
     found: dict[tuple[int, str, int], list[Use]] = {}
     for group, kind, size, root, stream in table.tolist():
         operation = operation_of(kind)
@@ -163,7 +164,7 @@ def _collectives(program: Program) -> dict[tuple[int, str, int], list[Use]]:
 def _messages(program: Program, expression: Ints) -> dict[int, list[Use]]:
     """Expression -> distinct uses by sends."""
     rows = np.flatnonzero(program.type == NodeType.COMM_SEND)
-    table = np.unique(np.stack([expression[rows], program.bytes[rows], program.stream[rows]], axis=1), axis=0)
+    table = unique_rows(expression[rows], program.bytes[rows], program.stream[rows])[0]
     found: dict[int, list[Use]] = {}
     for e, size, stream in table.tolist():
         found.setdefault(e, []).append(Use(MESSAGE, max(size, 0), stream))
@@ -206,11 +207,10 @@ class _Made:
         system = np.full(self._count, -1, np.int64)
         for number, (numbers, _) in enumerate(systems):
             system[numbers] = number
-        table, timing = np.unique(np.stack([system, size, narrowest, latency], axis=1), axis=0, return_inverse=True)
+        table, _, timing = unique_rows(system, size, narrowest, latency)
         timings = tuple(
             Timing(systems[s][1] if s >= 0 else None, n, narrow, late) for s, n, narrow, late in table.tolist()
         )  # fmt: skip
-        timing = timing.ravel()
         taken, most = self._answers(timing, timings, uses, message, shift)
         full = np.zeros(topology.links, dtype=bool)
         if contention:
@@ -292,14 +292,13 @@ class _Made:
         if not self._uses:
             return taken, most
         image, use = (np.concatenate(column) for column in zip(*self._uses, strict=True))
-        pairs = np.unique(np.stack([image, use], axis=1), axis=0)
+        pairs = unique_rows(image, use)[0]
         image, use = pairs[:, 0], pairs[:, 1]
         together = np.zeros(self._count, np.uint64)
         np.add.at(together, image, mix(use.astype(np.uint64) + np.uint64(1)))
         is_message = np.zeros(self._count, dtype=bool)
         is_message[message] = True
-        key = np.stack([timing.astype(np.uint64), together, is_message.astype(np.uint64)], axis=1)
-        _, at, which = np.unique(key, axis=0, return_index=True, return_inverse=True)
+        _, at, which = unique_rows(timing, together.view(np.int64), is_message)
         numbers: dict[tuple[tuple[str, int, int, int], ...], int] = {}
         number_of, most_of = [], []
         begin = np.searchsorted(image, np.arange(self._count + 1))
@@ -315,7 +314,6 @@ class _Made:
                 sums.append(sum(by_stream.values()))
             number_of.append(numbers.setdefault(tuple(sorted(every)), len(numbers)))
             most_of.append(float(sum(sums) if is_message[one] else max(sums, default=0)))
-        which = which.ravel()
         return np.array(number_of, np.int64)[which], np.array(most_of)[which]
 
 

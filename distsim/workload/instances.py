@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from distsim.errors import CollectiveError, TraceError
 from distsim.trace.graph import NodeType, PeerKind, TaskGraph
+from distsim.workload.rows import unique_rows
 
 Ints = NDArray[np.int64]
 
@@ -154,12 +155,12 @@ def peers(graph: TaskGraph, groups: Instances) -> Peers:
         if not len(rows):
             continue
         in_group = program.peer_kind[rows] == PeerKind.IN_GROUP
-        key = np.stack([program.peer_kind[rows], program.peer[rows], np.where(in_group, program.group[rows], -1)])
-        distinct, at, which = np.unique(key, axis=1, return_index=True, return_inverse=True)
-        mine[rows] = which.ravel() + count
+        key = (program.peer_kind[rows], program.peer[rows], np.where(in_group, program.group[rows], -1))
+        distinct, at, which = unique_rows(*key)
+        mine[rows] = which + count
         ranks = np.flatnonzero(graph.rank_program == number)
         columns = []
-        for place, (kind, peer, group) in enumerate(distinct.T.tolist()):
+        for place, (kind, peer, group) in enumerate(distinct.tolist()):
             if kind == PeerKind.RANK:
                 column = np.full(len(ranks), peer, np.int64)
             elif kind == PeerKind.OFFSET:
@@ -181,20 +182,9 @@ def peers(graph: TaskGraph, groups: Instances) -> Peers:
             for e in np.unique(mine[rows[program.type[rows] == kind]]).tolist():
                 slot = same[:, e - count] + count
                 parts.append((ranks, table[:, e - count], slot, np.full(len(ranks), e, np.int64)))
-        count += distinct.shape[1]
+        count += len(distinct)
     sends, receives = (_ways(found[kind], graph.ranks) for kind in (NodeType.COMM_SEND, NodeType.COMM_RECV))
     return Peers(first, expression, pattern, _paired(sends, receives, graph.ranks), _paired(receives, sends, graph.ranks))
-
-
-def unique_rows(table: Ints) -> tuple[Ints, Ints]:
-    """(distinct rows, ascending; number of every row). As numpy.unique on an axis, whose sort of records is many times slower."""
-    order = np.lexsort(table.T[::-1])
-    ordered = table[order]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    which = np.empty(len(order), np.int64)
-    which[order] = np.cumsum(new) - 1
-    return ordered[new], which
 
 
 def _first_alike(table: Ints) -> Ints:

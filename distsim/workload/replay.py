@@ -20,6 +20,7 @@ from distsim.engine.task import CollectiveCall, Kind, MessageCall, Tasks
 from distsim.errors import TraceError
 from distsim.trace.graph import CollectiveType, NodeType, Program, TaskGraph
 from distsim.trace.order import program_order
+from distsim.workload.rows import unique_rows
 
 
 class CostProvider(Protocol):
@@ -146,11 +147,11 @@ class Replay:
     def _peers(self, rank: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Other side of each of these sends and receives; TraceError as TaskGraph.peer."""
         program = self.graph.program(rank)
-        told = np.stack([program.peer_kind[rows].astype(np.int64), program.peer[rows], program.group[rows]])
-        _, first, which = np.unique(told, axis=1, return_index=True, return_inverse=True)
-        return np.array([self.graph.peer(rank, int(rows[at])) for at in np.sort(first)], dtype=np.int64)[
-            np.argsort(np.argsort(first))[which.ravel()]
-        ]
+        _, first, which = unique_rows(program.peer_kind[rows], program.peer[rows], program.group[rows])
+        peers = np.empty(len(first), np.int64)
+        for number in np.argsort(first).tolist():  # what is wrong is told of the first row
+            peers[number] = self.graph.peer(rank, int(rows[first[number]]))
+        return peers[which]
 
     def _calls(
         self, rank: int, order: NDArray[np.int64], kind: NDArray[np.int8], calls: list[CollectiveCall | MessageCall],

@@ -48,6 +48,29 @@ def test_the_screen_tells_plan_proof_and_space(capsys):
     assert "space: tp 2 4 8; cp 1; pp 1 2;" in out
 
 
+def test_a_plan_that_does_not_fit_is_compared_all_the_same(capsys):
+    against = ["--against", "tp=1,pp=1,zero=0,micro_batch=2"]
+    assert main([*SMALL, "--json", *against]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["against"]["columns"]["step_ps"] > 0
+    assert made["best"]["plan"]["tp"] > 1
+    assert made["proven"] is True
+    assert main([*SMALL, *against]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("the given plan: step ")
+    assert lines[2].startswith("but it does not fit in memory: stage 0 needs")
+
+
+def test_uneven_chunks_are_in_the_space():
+    # Llama 3's 126 layers on 16 stages: 7 or 8 each, and 1 or 2 of every virtual stage where there are 7
+    base = {"model": "llama3-405b", "cluster": "h100_superpod:gpus=1024", "global_batch": 128, "seq": 8192}
+    only = {"tp": [8], "pp": [16], "cp": [1], "schedule": ["interleaved"], "micro_batch": [1], "recompute": ["none"]}
+    plans = space(model("llama3-405b"), shape(base["cluster"]), base, only)
+    found = {(one.point["vpp"], one.point["zero"]) for one in Space(plans, lookup("study", "training")).points(Tally())}
+    assert {(7, 1), (7, 2), (3, 1)} <= found
+    assert not any(vpp > 7 for vpp, _ in found)
+
+
 def test_a_memory_limit_excludes_plans(capsys):
     assert main([*SMALL, "--json", "--memory", "40GiB"]) == 0
     made = json.loads(capsys.readouterr().out)

@@ -29,6 +29,13 @@ def test_states_that_do_not_fit_get_the_optimizer_sharded():
     assert "--zero 1" in str(error)
 
 
+def test_bounds_refuse_without_looking_for_advice(monkeypatch):
+    monkeypatch.setattr("distsim.workload.training.memory.fit.nearest", lambda memory, gpu: pytest.fail("advice is dear"))
+    with pytest.raises(OutOfMemoryError, match="largest term is optimizer") as caught:
+        check_fit(memory_of(LLAMA_8B, plan(dp=8), STACK, H100), H100, advise=False)
+    assert (caught.value.stage, caught.value.term, caught.value.fix) == (0, "optimizer", "")
+
+
 def test_activations_that_do_not_fit_get_recomputed():
     memory = memory_of(GPT.model_copy(update={"layers": 4}), plan(dp=2, zero=1, tp=8, micro_batch=32), UNFUSED, H100)
     with pytest.raises(OutOfMemoryError) as caught:

@@ -128,7 +128,8 @@ class _Bound:
         sharding = self._sharding
         if sharding.fsdp:
             return 2 * self._share
-        return sharding.gathers_first + sharding.reduces_beside * (self._share if self.plan.zero == 2 else 1)
+        backward = self._share if self.plan.zero == 2 else 1
+        return int(sharding.gathers_first) + (backward if sharding.reduces_beside else 0)
 
     def _saved(self, chunks: Sequence[int]) -> int:
         """The most that a pair of DualPipe saves (see graph.py)."""

@@ -68,7 +68,7 @@ def _check_size(costs: Costs, grain: str) -> None:
     if each * plan.micro_batches > _MOST_TASKS:
         raise ConfigError(
             f"{plan.micro_batches:,} micro-batches make {each * plan.micro_batches:,} tasks", where="plan",
-            expected=f"at most {_MOST_TASKS:,}", fix="Make the global batch smaller: tokens/s hardly change beyond some 10 x pp.",
+            expected=f"at most {_MOST_TASKS:,}", fix="Make the global batch smaller: tokens/s hardly change beyond 10 x pp.",
         )  # fmt: skip
 
 
@@ -139,6 +139,14 @@ class _Stage:
         self._message_bytes = costs.message_bytes
         self._wholes: dict[tuple[str, int, int], tuple[int, ...]] = {}  #: (phase, chunk, saved) -> columns of its block
         self._paths: dict[int, tuple[int, ...]] = {}  #: by micro-batch
+        self._alike: dict[tuple[int, ...], tuple[int, ...]] = {}  #: paths, each once
+        self._tags = self._tag(1, 0, False)
+        #: (phase, chunk, path) -> (offset and tag of what comes, columns of the block, offset and tag of what goes)
+        self._plains: dict[tuple[str, int, int], tuple[int, int, tuple[int, ...], int, int]] = {}
+        sharding = self._sharding
+        self._plain = grain == "block" and not (
+            self._schedule.splits_backward or sharding.fsdp or (sharding.reduces_beside and self.plan.zero == 2)
+        )
 
     def program(self) -> Program:
         """Slots in order, then the end of the step."""
@@ -158,6 +166,9 @@ class _Stage:
                 seen.add(slot.chunk)
             else:
                 backwards[slot.chunk] -= 1
+            if self._plain and not first and (slot.phase == F or backwards[slot.chunk]):
+                self._plainly(slot)
+                continue
             if pending is None:
                 self._arrive(slot)
             paired = slot.phase == F and following is not None and following.phase == BW
@@ -182,8 +193,36 @@ class _Stage:
         found = self._paths.get(micro_batch)
         if found is None:
             plan = self.plan
-            found = self._paths[micro_batch] = self._schedule.path(micro_batch, plan.pp, plan.vpp, plan.micro_batches)
+            found = self._schedule.path(micro_batch, plan.pp, plan.vpp, plan.micro_batches)
+            found = self._paths[micro_batch] = self._alike.setdefault(found, found)
         return found
+
+    def _plainly(self, slot: Slot) -> None:
+        """As _arrive, _work and _leave where nothing happens within the slot: most slots of a long step."""
+        phase, micro_batch, chunk = slot
+        path = self._path(micro_batch)
+        known = self._plains.get((phase, chunk, id(path)))
+        if known is None:
+            forward = phase == F
+            before, after = (chunk - 1, chunk + 1) if forward else (chunk + 1, chunk - 1)
+            comes, goes = (0 <= other < len(path) and path[other] != self.stage for other in (before, after))
+            known = self._plains[phase, chunk, id(path)] = (
+                self._offset(path[before]) if comes else 0, self._tag(0, chunk, forward), self._block(slot),
+                self._offset(path[after]) if goes else 0, self._tag(0, after, forward),
+            )  # fmt: skip
+        comes_from, comes_as, row, goes_to, goes_as = known
+        tag, size, rows, held, dep = micro_batch * self._tags, self._message_bytes, self._rows, self._held, self._dep
+        if comes_from:
+            held.append(len(rows))
+            rows.append((_RECEIVE, self._names["receive"], -1, -1, size, -1, comes_from, tag + comes_as, -1, _OFFSET))
+            self._dep_ptr.append(len(dep))
+        last = self._last = self._append(row, self._waits())
+        if goes_to:
+            if not self._sharding.overlap_p2p:
+                held.append(len(rows))
+            rows.append((_SEND, self._names["send"], -1, -1, size, -1, goes_to, tag + goes_as, -1, _OFFSET))
+            dep.append(last)
+            self._dep_ptr.append(len(dep))
 
     def _arrive(self, slot: Slot) -> None:
         """What the slot needs from another stage."""
@@ -232,6 +271,10 @@ class _Stage:
                 self._operations(unit.forward if slot.phase == F else unit.backward, slot.phase)
             self._wait_for_host(slot, self.costs.block(slot.chunk, "forward" if slot.phase == F else "backward").launch)
             return
+        self._last = self._append(self._block(slot, saved), self._waits())
+
+    def _block(self, slot: Slot, saved: int = 0) -> tuple[int, ...]:
+        """Columns of a slot's block."""
         phase, _, chunk = slot
         row = self._wholes.get((phase, chunk, saved))
         if row is None:
@@ -240,7 +283,7 @@ class _Stage:
             name = f"{direction} {chunk}" + (" weights" if phase == W else "")
             took = self._part(slot, block.span, block.weight) - saved
             row = self._wholes[phase, chunk, saved] = self._row(_COMP, name, duration_ps=took, stream=self._streams[COMPUTE])
-        self._last = self._append(row, self._waits())
+        return row
 
     def _part(self, slot: Slot, span: int, weight: int) -> int:
         """ps of a slot: split backward passes leave the gradients of weights to their W slots."""

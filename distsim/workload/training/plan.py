@@ -15,6 +15,10 @@ PRECISIONS = {
     "fp8": ("fp8", "bf16"), "mxfp8": ("fp8", "bf16"), "nvfp4": ("fp4", "bf16"),
 }  # fmt: skip
 
+#: a plan beyond these is a slip of the keyboard: nobody has such a cluster, or waits for such a step
+MOST_RANKS = 4_000_000
+MOST_BLOCKS = 4_000_000
+
 
 class Plan(BaseModel):
     """A parallelism plan. Ranks are numbered with tp fastest, then cp, dp, pp (Megatron's order); ep lies inside dp * cp.
@@ -103,6 +107,9 @@ class Plan(BaseModel):
     def check(self, model: Model) -> None:
         """Raise ConfigError with the first constraint that the plan breaks on this model, and how to mend it."""
         rules = (
+            (self.world <= MOST_RANKS, f"{self.world:,} ranks are more than {MOST_RANKS:,}"),
+            (self.chunks * max(1, self.global_batch // (self.micro_batch * self.dp)) <= MOST_BLOCKS,
+             f"{self.micro_batches:,} micro-batches on {self.chunks:,} virtual stages are more than {MOST_BLOCKS:,} blocks"),
             (model.heads % self.tp == 0, f"tp {self.tp} does not divide {model.heads} attention heads"),
             (self.global_batch % (self.micro_batch * self.dp) == 0,
              f"global batch {self.global_batch} is no multiple of micro batch {self.micro_batch} x dp {self.dp}"),

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distsim.errors import ConfigError, UnknownNameError
+from distsim.params import worst
 
 FOLDER = Path(__file__).parent / "stacks"
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Stack(BaseModel):
@@ -29,21 +31,21 @@ class Stack(BaseModel):
 
     name: str
     about: str
-    gemm: Mapping[str, float] = Field(
+    gemm: Mapping[str, Rate] = Field(
         description="GEMM rate over the microbenchmark's, by GPU or generation, or these with a data type; '*' for the others")
-    experts: Mapping[str, float] = Field(
+    experts: Mapping[str, Rate] = Field(
         {}, description="the same of grouped GEMMs, over one GEMM of all their tiles; gemm's if empty")
     wgrad_rate: float = Field(1.0, gt=0, description="rate of weights' gradients over other GEMMs: they add to what is there")
     attention: Literal["unfused", "flash", "flash2", "flash3"] = Field(description="unfused: scores written to memory")
-    attention_rate: float | Mapping[str, float] = Field(1.0, description="attention rate over the provider's, as gemm")
+    attention_rate: Rate | Mapping[str, Rate] = Field(1.0, description="attention rate over the provider's, as gemm")
     context_rate: float = Field(1.0, gt=0, description="attention rate under context parallelism over that without it")
     memory_rate: float = Field(1.0, gt=0, description="bandwidth of element-wise kernels over the provider's")
     fusion: Literal["eager", "fused", "compiled"] = Field(description="passes over memory between the GEMMs")
-    launch: float = Field(description="CPU time per kernel issued without CUDA graphs, s")
-    layer_overhead: float = Field(0.0, description="CPU time per layer and pass beside its kernels (framework), s")
-    moe_overhead: float = Field(0.0, description="CPU time per sparse layer and pass beside that (routing, dispatch), s")
-    micro_batch_overhead: float = Field(0.0, description="host synchronisation per micro-batch and stage, half each way, s")
-    step_overhead: float = Field(0.0, description="per step: data loading, logging, synchronisation, s")
+    launch: float = Field(ge=0, description="CPU time per kernel issued without CUDA graphs, s")
+    layer_overhead: float = Field(0.0, ge=0, description="CPU time per layer and pass beside its kernels (framework), s")
+    moe_overhead: float = Field(0.0, ge=0, description="CPU time per sparse layer and pass beside that (routing, dispatch), s")
+    micro_batch_overhead: float = Field(0.0, ge=0, description="host synchronisation per micro-batch and stage, half each way, s")
+    step_overhead: float = Field(0.0, ge=0, description="per step: data loading, logging, synchronisation, s")
     cuda_graphs: bool = False
     interference: float = Field(1.0, ge=1.0, description="how much slower computation is while a collective runs beside it")
     overlap_grad_reduce: bool = False
@@ -103,9 +105,13 @@ def stack(name: str) -> Stack:
     """The stack of that name, or of a YAML file. Raises UnknownNameError with near names, ConfigError."""
     if name.endswith((".yaml", ".yml")):
         try:
-            return Stack(**yaml.safe_load(Path(name).read_text()))
-        except (ValidationError, yaml.YAMLError, TypeError, OSError) as error:
-            raise ConfigError(f"not a stack: {error}", where=name) from None
+            return Stack(**yaml.safe_load(Path(name).read_text(encoding="utf-8")))
+        except ValidationError as error:
+            first = worst(error)
+            key = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"not a stack: {key}: {first['msg']}", where=name) from None
+        except (UnicodeDecodeError, yaml.YAMLError, TypeError, OSError) as error:
+            raise ConfigError(f"not a stack: {' '.join(str(error).split())}", where=name) from None
     if name not in stacks():
         raise UnknownNameError("stack", name, stacks())
     return stacks()[name]
