@@ -293,7 +293,10 @@ def bound(point: Mapping[str, Any]) -> dict[str, Any]:
     Raises ConfigError where the plan breaks a constraint, OutOfMemoryError where it does not fit.
     """
     work = job(TrainSpec.of(point))
-    memory = memory_of(work.model, work.plan, work.stack, work.gpu)
+    parts = (work.model, work.plan, work.stack, work.gpu)
+    if work.spec.memory == "refuse":  # the first stage is nearly always among those that do not fit
+        check_fit(memory_of(*parts, only=(0,)), work.gpu, advise=False)
+    memory = memory_of(*parts)
     if work.spec.memory == "refuse":
         check_fit(memory, work.gpu, advise=False)
     return {"step_ps": step_bound(work.costs, work.spec.grain), "memory_bytes": memory.device}

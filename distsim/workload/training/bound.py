@@ -65,9 +65,12 @@ class _Bound:
         for copy in range(self._schedule.copies):  # the two directions of DualPipe
             for chunk, stage in enumerate(self._schedule.path(copy * (m - 1), self.plan.pp, self.plan.vpp, m)):
                 self._held[stage].append(chunk)
-        spans = {chunk: (self._span(i, "forward"), self._span(i, "backward")) for i, chunk in enumerate(costs.chunks)}
-        self._forward = [spans[chunk][0] for chunk in costs.chunks]
-        self._backward = [spans[chunk][1] for chunk in costs.chunks]
+        alike: dict[int, int] = {}  # equal chunks are one object, see Costs.chunks
+        for number, one in enumerate(costs.chunks):
+            alike.setdefault(id(one), number)
+        spans = {key: (self._span(number, "forward"), self._span(number, "backward")) for key, number in alike.items()}
+        self._forward = [spans[id(chunk)][0] for chunk in costs.chunks]
+        self._backward = [spans[id(chunk)][1] for chunk in costs.chunks]
 
     def ps(self) -> int:
         """The bound."""

@@ -44,7 +44,7 @@ class Stack(BaseModel):
     launch: float = Field(ge=0, description="CPU time per kernel issued without CUDA graphs, s")
     layer_overhead: float = Field(0.0, ge=0, description="CPU time per layer and pass beside its kernels (framework), s")
     moe_overhead: float = Field(0.0, ge=0, description="CPU time per sparse layer and pass beside that (routing, dispatch), s")
-    micro_batch_overhead: float = Field(0.0, ge=0, description="host synchronisation per micro-batch and stage, half each way, s")
+    micro_batch_overhead: float = Field(0.0, ge=0, description="host waits per micro-batch and stage, half each way, s")
     step_overhead: float = Field(0.0, ge=0, description="per step: data loading, logging, synchronisation, s")
     cuda_graphs: bool = False
     interference: float = Field(1.0, ge=1.0, description="how much slower computation is while a collective runs beside it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from distsim.hardware.gpu import Gpu
@@ -99,14 +99,14 @@ class Memory:
         return self.worst.device
 
 
-def memory_of(model: Model, plan: Plan, stack: Stack, gpu: Gpu) -> Memory:
-    """Memory of every stage. Raises ConfigError where the plan does not fit the model or its schedule."""
+def memory_of(model: Model, plan: Plan, stack: Stack, gpu: Gpu, only: Iterable[int] | None = None) -> Memory:
+    """Memory of every stage (``only``: of these). Raises ConfigError where the plan does not fit the model or its schedule."""
     plan.check(model)
     chunks = weights.chunks(model, plan)
     per = per_parameters(plan, stack, gpu)
     known: dict[tuple[weights.Chunk, ...], Parts] = {}
     stages = []
-    for stage in range(plan.pp):
+    for stage in range(plan.pp) if only is None else only:
         numbers = in_flight.chunks_of(plan, stage)
         mine = tuple(chunks[number] for number in numbers)
         if mine not in known:
