@@ -5,6 +5,7 @@
   distsim train --model gpt3-175b --cluster dgx_a100:gpus=64 --tp 8 --pp 8 --vpp 3 --recompute selective --global-batch 64
   distsim train --model deepseek-v3 --cluster gb200_nvl72:gpus=256,gpus_per_node=64 --pp 8 --ep 32 --seq 4096
   distsim train --model ./config.json --cluster my_cluster.yaml --zero 3 --stack torchtitan_compile
+  distsim train --list models                            names of models (gpus, stacks, schedules); clusters: distsim topo
   distsim train ... --json | jq .mfu                     one JSON document
   distsim train ... -o results/step                      tables, summary and timeline (Perfetto) there
 
@@ -29,10 +30,20 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FOLDER", help="write tables, summary.json and timeline.json.gz there")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--quiet", action="store_true", help="print the first line only")
+    parser.add_argument(
+        "--list", choices=("models", "gpus", "stacks", "schedules"), help="print what there is to choose from, and nothing else"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, write, print."""
+    if args.list:
+        import json
+
+        from distsim.report import catalog
+
+        print(json.dumps(catalog.rows(args.list)) if args.json else catalog.text(args.list))
+        return 0
     from distsim.cli.training_options import point
     from distsim.report.document import dumps
     from distsim.report.training import answer, document, text

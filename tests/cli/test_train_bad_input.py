@@ -33,7 +33,7 @@ MIXTRAL = ["--model", "mixtral-8x7b", "--cluster", "dgx_h100:gpus=8", "--ep", "8
         ([*MIXTRAL, "--ep-imbalance", "nan"], ["ep_imbalance is nan"]),
         ([*MIXTRAL, "--capacity", "inf"], ["capacity is inf", "finite"]),
         ([*EIGHT, "--tp", "2", "--memory", "ignore", "--global-batch", "4000000000"], ["1,000,000,000 micro-batches"]),
-        ([*EIGHT, "--tp", "2", "--memory", "ignore", "--global-batch", "400000", "--grain", "kernel"], ["tasks", "global batch"]),
+        ([*EIGHT, "--tp", "2", "--memory=ignore", "--global-batch=400000", "--grain=kernel"], ["tasks", "global batch"]),
         ([*EIGHT, "--tp", "2", "-o", ""], ["--output"]),
         (["--model", "llama3-8b☃", "--cluster", "dgx_h100:gpus=8"], ["llama3-8b"]),
     ],

@@ -112,3 +112,13 @@ def test_a_plan_that_does_not_fit_can_be_simulated_all_the_same(capsys):
     assert main([*arguments, "--memory", "warn"]) == 0
     said = capsys.readouterr().out
     assert "warning" in said
+
+
+@pytest.mark.parametrize(
+    ("what", "name"), [("models", "llama3-405b"), ("gpus", "h100_sxm"), ("stacks", "megatron_core"), ("schedules", "zb_h1")]
+)
+def test_what_there_is_to_choose_from_is_listed(what, name, capsys):
+    assert main(["train", "--list", what]) == 0
+    assert name in capsys.readouterr().out
+    assert main(["train", "--list", what, "--json"]) == 0
+    assert name in {one["name"] for one in json.loads(capsys.readouterr().out)}
