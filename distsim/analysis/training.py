@@ -132,6 +132,25 @@ def _of_operation(training: Training, name: str) -> str:
     return "memory"
 
 
+def providers(training: Training) -> dict[str, tuple[int, float, float]]:
+    """Source of kernel times -> (kernels, seconds, usual relative error) of one micro-batch through all stages.
+
+    The most seconds first. The error is the mean over the source's kernels, weighted by their seconds.
+    """
+    costs = training.job.costs
+    totals: dict[str, list[float]] = {}
+    for units in costs.units:
+        for unit in units:
+            for operation in (*unit.forward, *unit.backward):
+                if operation.kernel is not None:
+                    answer = costs.answer(operation.kernel)
+                    seconds = costs.kernel_ps(operation) / 1e12
+                    total = totals.setdefault(answer.source, [0, 0.0, 0.0])
+                    total[0], total[1], total[2] = total[0] + 1, total[1] + seconds, total[2] + seconds * answer.error
+    ordered = sorted(totals.items(), key=lambda item: (-item[1][1], item[0]))
+    return {source: (int(n), seconds, weighed / seconds if seconds else 0.0) for source, (n, seconds, weighed) in ordered}
+
+
 def columns(training: Training) -> dict[str, Any]:
     """Flat figures of a step, for tables: times in ps, shares of the step, memory in bytes."""
     parts = breakdown(training)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from distsim.analysis.training import PARTS, Breakdown, breakdown, columns
+from distsim.analysis.training import PARTS, Breakdown, breakdown, columns, providers
 from distsim.report.answer import percentages
 from distsim.report.table import table
 from distsim.training import Training
@@ -58,6 +58,8 @@ def text(training: Training, width: int = 100) -> str:
         )
     lines += ["", *_parts(training, found), ""]
     lines += _memory(training)
+    sources = [f"{source} ({100 * error:.0f} %)" for source, (_, _, error) in list(providers(training).items())[:4]]
+    lines.append(f"  kernel times from (usual error): {', '.join(sources)}")
     for warning in (*training.warnings, *training.result.warnings):
         lines += textwrap.wrap(f"warning: {warning}", width, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines)
@@ -106,7 +108,10 @@ def document(training: Training) -> dict[str, Any]:
             {"stage": one.stage, "device_bytes": one.device, "allocated_bytes": one.allocated, "terms": one.terms}
             for one in training.memory.stages
         ],
-        "providers": {source: list(figures) for source, figures in job.chain.provenance().items()},
+        "providers": {
+            source: {"kernels": count, "seconds": seconds, "error": error}
+            for source, (count, seconds, error) in providers(training).items()
+        },
         "spec": job.spec.model_dump(), "counts": dict(training.result.counts), "provenance": dict(training.result.provenance),
         "warnings": [*training.warnings, *training.result.warnings],
     }  # fmt: skip

@@ -93,11 +93,15 @@ class Costs:
         key = ("wgrad" if operation.part == "wgrad" else operation.kind, kernel)
         found = self.remembered.kernels.get(key)
         if found is None:
-            if kernel.dtype == "fp16" and "bf16" in self.gpu.peak:
-                kernel = kernel._replace(dtype="bf16")  # the same units, and what was measured
             rate = self._rate(kernel, operation.part)
-            found = self.remembered.kernels[key] = round(self._answer(kernel, self.gpu).seconds / rate * _PS)
+            found = self.remembered.kernels[key] = round(self.answer(kernel).seconds / rate * _PS)
         return found
+
+    def answer(self, kernel: Kernel) -> Answer:
+        """What the providers say of a kernel, without the stack's efficiency."""
+        if kernel.dtype == "fp16" and "bf16" in self.gpu.peak:
+            kernel = kernel._replace(dtype="bf16")  # the same units, and what was measured
+        return self._answer(kernel, self.gpu)
 
     def _rate(self, kernel: Kernel, part: str) -> float:
         if kernel.kind == "memory":
