@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from distsim.errors import ConfigError
@@ -20,7 +20,7 @@ TIGHT = 1.06
 @st.composite
 def plans(draw):
     """Plans of 32 H100 and small models, experts among them."""
-    model = draw(st.sampled_from(["gpt3-1.7b", "llama3-8b", "mixtral-8x7b"]))
+    model = draw(st.sampled_from(["gpt3-1.7b", "llama3-8b", "mixtral-8x7b", "deepseek-v2-lite"]))
     pp = draw(st.sampled_from([1, 1, 2, 4, 8]))
     tp = draw(st.sampled_from([n for n in (1, 2, 4, 8) if n * pp <= 32]))
     cp = draw(st.sampled_from([1, 1, 1, 2]))
@@ -44,6 +44,7 @@ def plans(draw):
         if value is not None:
             one[name] = value
     one["prefetch"] = draw(st.integers(0, 2))
+    one["clip"], one["prefetch"] = draw(st.booleans()), draw(st.sampled_from([0, 1, 1, 2]))
     one["network"] = draw(st.sampled_from(["fluid", "analytic"]))
     one["grain"] = draw(st.sampled_from(["block", "block", "kernel"]))
     return {**one, "memory": "ignore"}
@@ -51,6 +52,18 @@ def plans(draw):
 
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(plans())
+@example({  # without clipping, a stage updates its weights while the last backward pass goes on to the first
+    "model": "deepseek-v2-lite", "cluster": "dgx_h100:gpus=16", "pp": 2, "cp": 4, "micro_batch": 2, "global_batch": 12, "seq": 512,
+    "stack": "megatron_bridge", "memory": "ignore", "zero": 2, "vpp": 3, "ep": 2, "clip": False,
+})
+@example({  # the first gathering of a backward pass comes beside the head
+    "model": "mixtral-8x7b", "cluster": "dgx_a100:gpus=8", "tp": 2, "cp": 2, "global_batch": 4, "seq": 2048, "memory": "ignore",
+    "stack": "megatron_lm_2022", "zero": 3, "shard_group": 4, "cp_mode": "all_gather", "prefetch": 0, "sequence_parallel": False,
+})
+@example({  # gathered weights that nothing hides must not count as slowing computation too
+    "model": "gpt3-1.7b", "cluster": "dgx_h100:gpus=64", "dp": 32, "seq": 2048, "global_batch": 64, "zero": 3, "reshard": False,
+    "prefetch": 0, "memory": "ignore",
+})
 def test_no_step_is_shorter_than_its_bound(plan):
     try:
         least = bound(plan)["step_ps"]

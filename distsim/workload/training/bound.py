@@ -11,7 +11,7 @@ Of every stage, and of what stages cost each other:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -19,7 +19,7 @@ from itertools import pairwise
 
 from distsim import registry
 from distsim.workload.training.costs import Costs, Unit
-from distsim.workload.training.schedules.slot import BW, F
+from distsim.workload.training.schedules.slot import BW, F, PipelineSchedule
 from distsim.workload.training.sharding import Exchange, Sharding
 
 _PS = 1_000_000_000_000
@@ -56,9 +56,9 @@ class _Bound:
         self.costs, self.plan, self.stack = costs, costs.plan, costs.stack
         self._kernels = grain == "kernel"
         self._sharding = Sharding(costs)
-        self._schedule = registry.lookup("pipeline", self.plan.pipeline)()
+        self._schedule: PipelineSchedule = registry.lookup("pipeline", self.plan.pipeline)()
         self._inner = self.plan.world // self.plan.pp
-        self._share = self.plan.micro_batches // self._schedule.copies  #: micro-batches of a virtual stage
+        self._share: int = self.plan.micro_batches // self._schedule.copies  #: micro-batches of a virtual stage
         m = self.plan.micro_batches
         self._path = self._schedule.path(0, self.plan.pp, self.plan.vpp, m)
         self._held: list[list[int]] = [[] for _ in range(self.plan.pp)]  #: virtual stages of each stage
@@ -78,16 +78,19 @@ class _Bound:
         work = self._work()
         lead, trail = self._ways()
         shares = [self._shared(chunks) for chunks in held]
-        ends = []
+        ends, through = [], 0
         tail_of_first = 0
         for stage in range(plan.pp):
             start = lead[stage]
-            end = start + work[stage] + trail[stage] + (tail_of_first if trail[stage] else 0)
+            end = start + work[stage]
+            if stage == 0 or trail[stage]:
+                through = max(through, end + trail[stage] + (tail_of_first if trail[stage] else 0))
             if stage in (0, 1, plan.pp - 1):  # NOTE: collectives of all stages would take longer than they tell
                 end = max(end, self._communicating(stage, start, work[stage]))
                 if stage == 0:
                     tail_of_first = self._tail(0, [self._passes(chunk, 0) for chunk in held[0]])
             ends.append(end + costs.clip_ps(shares[stage]))
+        ends[0] = max(ends[0], through + costs.clip_ps(shares[0]))  # the last backward pass of all ends on the first stage
         updates = {share: costs.optimizer_ps(share) for share in set(shares)}
         after = [updates[share] for share in shares]
         if self._sharding.gathers_last:
@@ -214,7 +217,9 @@ class _Bound:
             reduces = {group: times * took for group, took in once.items()}
         return _Passes(gathered, gathers, reduces, 0, last)
 
-    def _bucketed(self, units: Sequence[Unit], order: Sequence[int], stage: int, what) -> tuple[_Streams, int]:  # type: ignore[no-untyped-def]
+    def _bucketed(
+        self, units: Sequence[Unit], order: Sequence[int], stage: int, what: Callable[[int, int], list[Exchange]]
+    ) -> tuple[_Streams, int]:
         """(streams of one pass over the units, longest stream of its last bucket)."""
         total: _Streams = {}
         last: _Streams = {}
@@ -239,14 +244,15 @@ class _Bound:
             one = self._streams(sharding.gatherings(unit.dense, unit.expert), stage)
             _add(gathers, one, times)
             exposed += times * self.costs.gathered_ps(unit.dense + unit.expert)
-            if ahead == 0:
-                exposed += times * max(one.values(), default=0)
+            if ahead == 0:  # the first layer's of a backward pass may come beside the head
+                beside = share if sharding.again and unit.name == "layer" else 0
+                exposed += (times - beside) * max(one.values(), default=0)
             one = self._streams(sharding.reductions(unit.dense, unit.expert), stage)
             _add(reduces, one, count * scatters)
             exposed += count * scatters * self.costs.scattered_ps(unit.dense + unit.expert)
             if not sharding.overlap_reduce:
                 exposed += count * scatters * max(one.values(), default=0)
-            if unit is units[0]:
+            if unit is units[0] and sharding.overlap_reduce:
                 last = max(one.values(), default=0)
         return _Passes(0, gathers, reduces, exposed, last)
 
@@ -284,11 +290,15 @@ class _Bound:
             _add(reduces, one.reduces)
         if self._schedule.copies == 1:  # the first block waits for its weights
             lead = max(lead, passes[0].first - self._forward[chunks[0]])
-        beside = dict(reduces)
-        if self.plan.pp == 1:
-            _add(beside, gathers)
-        # computation goes on at 1/f beside communication: what of that is not at the very end holds it up
-        slower = 1 - 1 / Fraction(str(self.stack.interference))
+        beside: _Streams = {}
+        sharding = self._sharding
+        if not sharding.fsdp or (sharding.overlap_reduce and sharding.overlap_gather and self.plan.prefetch):
+            beside = dict(reduces)  # else computation stands still meanwhile, which ``exposed`` has
+            if self.plan.pp == 1:
+                _add(beside, gathers)
+        # computation goes on at 1/f beside communication: what of that is not at the very end holds it up. Under a pipeline
+        # all of it may fall into bubbles
+        slower = 1 - 1 / Fraction(str(self.stack.interference)) if self.plan.pp == 1 else Fraction(0)
         busy = max(0, max(beside.values(), default=0) - tail)
         found = lead + work + int(busy * slower) + tail
         _add(gathers, reduces)
