@@ -44,7 +44,6 @@ def plans(draw):
         if value is not None:
             one[name] = value
     one["prefetch"] = draw(st.integers(0, 2))
-    one["clip"], one["prefetch"] = draw(st.booleans()), draw(st.sampled_from([0, 1, 1, 2]))
     one["network"] = draw(st.sampled_from(["fluid", "analytic"]))
     one["grain"] = draw(st.sampled_from(["block", "block", "kernel"]))
     return {**one, "memory": "ignore"}
