@@ -192,6 +192,9 @@ class Training:
     memory: Memory
     warnings: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Training(step={self.seconds:.6g} s, mfu={self.mfu:.4f}, world={self.job.plan.world})"
+
     @property
     def step_ps(self) -> int:
         """From the start of the step to the end of its last task."""
@@ -275,6 +278,7 @@ def run(work: Job, progress: Progress | None = None) -> Training:
             if work.spec.memory == "refuse":
                 raise
             warnings = (*warnings, str(error))
+    warnings += _straddling(work)
     with collector_paused():
         say(None, "building the execution graph")
         graph = execution_graph(work)
@@ -285,6 +289,19 @@ def run(work: Job, progress: Progress | None = None) -> Training:
             spec=work.spec.model_dump(),
         )  # fmt: skip
     return Training(work, graph, result, memory, warnings)
+
+
+def _straddling(work: Job) -> tuple[str, ...]:
+    """Communicators of which some lie across nodes or racks that others fit in."""
+    plan = work.plan
+    sizes = {"tp": plan.tp, "cp": plan.cp, "ep": plan.ep}
+    names = [name for name, size in sizes.items() if size > 1 and len(work.costs.collectives.representatives(name)) > 1]
+    if not names:
+        return ()
+    return (
+        f"some {' and '.join(names)} communicators straddle nodes or racks that others fit in; blocks take the worst time. "
+        "Take a degree that divides the GPUs of a node, or fewer of them (gpus_per_node=64 of a rack of 72)",
+    )
 
 
 def bound(point: Mapping[str, Any]) -> dict[str, Any]:

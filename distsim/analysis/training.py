@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from distsim.result import SpanTable
+from distsim.trace.graph import NodeType
 from distsim.training import Training
 from distsim.workload.training.blocks import BlockTime
 from distsim.workload.training.graph import HOST
@@ -70,8 +71,12 @@ def _rank(training: Training, spans: SpanTable, rank: int, makespan: int) -> dic
     start, end = spans.start[rows], spans.end[rows]
     parts = dict.fromkeys(PARTS, 0.0)
     took = np.bincount(spans.name[rows], weights=end - start, minlength=len(spans.names))
-    for name in np.flatnonzero(took).tolist():
-        _share_out(training, spans.names[name], float(took[name]), parts)
+    program = training.graph.program(rank)
+    computing = program.type == NodeType.COMP
+    alone = np.bincount(program.name[computing], weights=program.duration_ps[computing], minlength=len(spans.names))
+    parts["interference"] += float((took - alone).sum())
+    for name in np.flatnonzero(alone).tolist():
+        _share_out(training, spans.names[name], float(alone[name]), parts)
     before = np.concatenate(([0], end[:-1]))
     gap = start - before
     waited = np.flatnonzero(gap > 0)

@@ -1,7 +1,7 @@
 """One training step of a model on a cluster: step time, utilisation, memory, and where the time goes. No GPU, no trace.
 
   distsim train --model llama3-8b --cluster dgx_h100:gpus=8 --tp 2 --global-batch 64
-  distsim train --model llama3-405b --cluster h100_superpod:gpus=16384 --tp 8 --pp 16 --zero 2 --global-batch 2048
+  distsim train --model llama3-405b --cluster h100_superpod:gpus=16384 --tp 8 --pp 16 --vpp 7 --zero 2 --memory warn
   distsim train --model gpt3-175b --cluster dgx_a100:gpus=64 --tp 8 --pp 8 --vpp 3 --recompute selective --global-batch 64
   distsim train --model deepseek-v3 --cluster gb200_nvl72:gpus=256,gpus_per_node=64 --pp 8 --ep 32 --seq 4096
   distsim train --model ./config.json --cluster my_cluster.yaml --zero 3 --stack torchtitan_compile

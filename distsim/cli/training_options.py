@@ -13,7 +13,7 @@ from distsim.workload.training.plan import Plan
 def add_options(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()) -> None:
     """Add them; what is not given does not appear in the parsed arguments."""
     what = parser.add_argument_group("what runs where")
-    how = parser.add_argument_group("plan (default dp: all that is left of the cluster; None: as the software does it)")
+    how = parser.add_argument_group("plan (overlaps and CUDA graphs that are not given: as the software does it)")
     for group, model in ((what, TrainSpec), (how, Plan)):
         for name, field in model.model_fields.items():
             if name != "plan" and name not in leave_out:
@@ -27,7 +27,9 @@ def _add(group: Any, name: str, field: Any) -> None:
     if bool in kinds:
         group.add_argument(option, action=argparse.BooleanOptionalAction, default=default, help=about)
         return
-    shown = f" (default {field.default})" if field.default not in (None, "", 0) and not field.is_required() else ""
+    said = "(train" in about  # a default of its own
+    shown = f" (default {field.default})" if field.default not in (None, "", 0) and not field.is_required() and not said else ""
+    about = about.replace("(train: ", "(default: ").replace("(what train takes)", "(the default)")
     literal = next((kind for kind in (field.annotation, *kinds) if get_origin(kind) is Literal), None)
     choices = get_args(literal) if literal else None
     kind = int if kinds == [int] else float if kinds == [float] else str

@@ -49,7 +49,10 @@ def text(training: Training, width: int = 100) -> str:
         "pipeline, "
         f"{job.plan.micro_batches} micro-batches of {job.plan.micro_batch} x {job.plan.seq:,} tokens, {job.plan.precision}"
     )
-    lines.append(f"  {job.topology.name}, network {job.spec.network}, software {job.stack.name}")
+    plan = job.plan
+    said = [f"global batch {plan.global_batch:,}", f"ZeRO {plan.zero}", f"recompute {plan.recompute}"]
+    said += ["sequence parallel"] if plan.sequence_parallel else []
+    lines.append(f"  {', '.join(said)}; {job.topology.name}, network {job.spec.network}, software {job.stack.name}")
     classes = counts.get("classes", 0)
     if classes and classes < job.plan.world:
         lines.append(
@@ -81,8 +84,8 @@ def _parts(training: Training, found: Breakdown) -> list[str]:
     made = [f"{line}   {row[3]}".rstrip() for line, row in zip(made, [["", "", "", ""], *rows], strict=True)]
     return [
         *made,
-        f"  ideal (model FLOPs at peak {training.peak / 1e12:.0f} TFLOP/s): {format_time(round(ideal))}; HFU "
-        f"{100 * training.hfu:.1f} % counts recomputation",
+        f"  ideal (model FLOPs at peak {training.peak / 1e12:.0f} TFLOP/s): {format_time(round(ideal))}"
+        + (f"; HFU {100 * training.hfu:.1f} % counts recomputation" if training.hfu > 1.0001 * training.mfu else ""),
     ]
 
 
@@ -91,6 +94,7 @@ def _memory(training: Training) -> list[str]:
     memory = training.memory
     stage = memory.worst
     terms = {name: size for name, size in stage.terms.items() if size >= 2**26}
+    terms["fragmentation"], terms["CUDA and NCCL"] = stage.reserved - stage.allocated, stage.device - stage.reserved
     said = ", ".join(f"{name} {size / 2**30:.1f}" for name, size in sorted(terms.items(), key=lambda item: -item[1]))
     return textwrap.wrap(
         f"memory of the fullest stage ({stage.stage}), GiB: {said}", 100, initial_indent="  ", subsequent_indent="    "

@@ -52,12 +52,13 @@ def plans(draw):
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(plans())
 @example({  # without clipping, a stage updates its weights while the last backward pass goes on to the first
-    "model": "deepseek-v2-lite", "cluster": "dgx_h100:gpus=16", "pp": 2, "cp": 4, "micro_batch": 2, "global_batch": 12, "seq": 512,
-    "stack": "megatron_bridge", "memory": "ignore", "zero": 2, "vpp": 3, "ep": 2, "clip": False,
+    "model": "deepseek-v2-lite", "cluster": "dgx_h100:gpus=16", "pp": 2, "cp": 4, "micro_batch": 2, "global_batch": 12,
+    "seq": 512, "stack": "megatron_bridge", "memory": "ignore", "zero": 2, "vpp": 3, "ep": 2, "clip": False,
 })
 @example({  # the first gathering of a backward pass comes beside the head
     "model": "mixtral-8x7b", "cluster": "dgx_a100:gpus=8", "tp": 2, "cp": 2, "global_batch": 4, "seq": 2048, "memory": "ignore",
-    "stack": "megatron_lm_2022", "zero": 3, "shard_group": 4, "cp_mode": "all_gather", "prefetch": 0, "sequence_parallel": False,
+    "stack": "megatron_lm_2022", "zero": 3, "shard_group": 4, "cp_mode": "all_gather", "prefetch": 0,
+    "sequence_parallel": False,
 })
 @example({  # gathered weights that nothing hides must not count as slowing computation too
     "model": "gpt3-1.7b", "cluster": "dgx_h100:gpus=64", "dp": 32, "seq": 2048, "global_batch": 64, "zero": 3, "reshard": False,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from distsim.errors import CollectiveError, TopologyError, UnknownNameError
 from distsim.nccl.model import plan as nccl_plan
-from distsim.nccl.system import System, system_of_topology
+from distsim.nccl.system import System, box_of_hosts, system_of_topology
 from distsim.topology.graph import Topology
 from distsim.workload.training.plan import Plan
 
@@ -70,13 +72,15 @@ class Collectives:
     """Durations of a plan's collectives and messages on idle links, ps: NCCL's own closed form where the topology says which
     GPUs its hosts are, else a ring (alpha-beta)."""
 
-    def __init__(self, topology: Topology, plan: Plan, known: dict[tuple[object, ...], int] | None = None) -> None:
-        """known: times that other plans on the same topology have found, by ranks."""
+    def __init__(self, topology: Topology, plan: Plan, known: dict[tuple[object, ...], int] | None = None,
+                 placed: dict[tuple[object, ...], tuple[int, ...]] | None = None) -> None:  # fmt: skip
+        """known, placed: times and placements that other plans on the same topology have found."""
         self._topology = topology
         self._plan = plan
         self._systems: dict[tuple[int, ...], System | None] = {}
         self._shared = {} if known is None else known
         self._known: dict[tuple[object, ...], int] = {}
+        self._placed: dict[tuple[object, ...], tuple[int, ...]] = {} if placed is None else placed
 
     def time(self, operation: str, size: int, name: str, rank: int = 0) -> int:
         """ps of a collective of ``size`` bytes (per-rank input) in the communicator of ``rank``."""
@@ -89,6 +93,31 @@ class Collectives:
             if found is None:
                 found = self._shared[by_ranks] = self._time(operation, size, tuple(ranks))
             self._known[key] = found
+        return found
+
+    def slowest(self, operation: str, size: int, name: str) -> int:
+        """ps of a collective in the worst placed of the communicators of that name: steps wait for it."""
+        return max(self.time(operation, size, name, rank) for rank in self.representatives(name))
+
+    def representatives(self, name: str) -> tuple[int, ...]:
+        """A rank of every kind of placement that the communicators ``tp``, ``cp``, ``ep`` or ``etp`` have.
+
+        A placement is which of the members share a node (or rack) with which: one, unless some straddle what others fit in.
+        """
+        plan = self._plan
+        inner = plan.tp * plan.cp * plan.dp
+        around, size = {
+            "tp": (1, plan.tp), "cp": (plan.tp, plan.cp), "etp": (1, plan.etp), "ep": (plan.etp, plan.ep),
+        }[name]  # fmt: skip
+        key = ("placed", name, around, size, inner, plan.pp)
+        found = self._placed.get(key)
+        if found is None:
+            box = box_of_hosts(self._topology)[: plan.world]
+            ranks = np.arange(plan.world).reshape(-1, size, around).swapaxes(1, 2).reshape(-1, size)
+            of = box[ranks]
+            pattern = (of[:, :, None] == of[:, None, :]).reshape(len(of), -1) if size <= 64 else of - of[:, :1]
+            _, first = np.unique(pattern, axis=0, return_index=True)
+            found = self._placed[key] = tuple(int(ranks[at, 0]) for at in sorted(first.tolist()))
         return found
 
     def message(self, size: int, src: int, dst: int) -> int:
@@ -140,8 +169,6 @@ class Collectives:
         return self._systems[ranks]
 
     def _path(self, size: int, src: int, dst: int) -> int:
-        import numpy as np
-
         _, links = self._topology.paths(np.array([src], np.int32), np.array([dst], np.int32))
         if not len(links):
             return 0

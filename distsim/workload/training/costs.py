@@ -50,6 +50,7 @@ class Remembered:
     """What plans have in common: operations and times of units, by what decides them. For one model, stack, GPU and cluster."""
 
     def __init__(self) -> None:
+        self.placed: dict[tuple[object, ...], tuple[int, ...]] = {}
         self.operations: dict[tuple[object, ...], tuple[Operation, ...]] = {}
         self.times: dict[tuple[object, ...], BlockTime] = {}
         self.collectives: dict[tuple[object, ...], int] = {}
@@ -72,12 +73,12 @@ class Costs:
     ) -> None:  # fmt: skip
         self.model, self.plan, self.stack, self.gpu, self.topology = model, plan, stack, gpu, topology
         self.remembered = remembered or Remembered()
-        self.collectives = Collectives(topology, plan, self.remembered.collectives)
+        self.collectives = Collectives(topology, plan, self.remembered.collectives, self.remembered.placed)
         self.shard = Shard(model, plan, stack, self.collectives.domains("ep") if plan.ep > 1 else 1)
         self._answer = kernels
         self._blocks: dict[tuple[int, str], BlockTime] = {}
         self._layers: dict[tuple[bool, bool], Unit] = {}
-        self._shape = _shape(plan)
+        self._shape = (*_shape(plan), self.collectives.representatives("tp"))
         rate = stack.attention_rate
         # NOTE: providers tell the usual fused kernel of the GPU's generation, whatever the stack's was
         self._attention_rate = gpu.clock * (stack.context_rate if plan.cp > 1 else 1.0) * (
@@ -115,7 +116,7 @@ class Costs:
 
     def message_ps(self, operation: Operation) -> int:
         """Duration of a communication inside a block, on idle links."""
-        return self.collectives.time(operation.operation, operation.bytes, operation.group)
+        return self.collectives.slowest(operation.operation, operation.bytes, operation.group)
 
     def time(self, unit: Unit, direction: str) -> BlockTime:
         """Of one unit, ``forward`` or ``backward``."""
