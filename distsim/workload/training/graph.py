@@ -12,33 +12,24 @@ communications included; at ``grain="kernel"`` every operation is a node.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from distsim import registry
 from distsim.errors import ConfigError
-from distsim.trace.build import COLUMNS, NODE_COLUMNS
-from distsim.trace.graph import CollectiveType, Group, NodeType, PeerKind, Program, TaskGraph
+from distsim.trace.graph import Program, TaskGraph
 from distsim.workload.training.blocks import merged
-from distsim.workload.training.communicators import members
 from distsim.workload.training.costs import Costs, Unit
+from distsim.workload.training.nodes import COMP, OFFSET, RECEIVE, SEND, Groups, Names, Nodes
 from distsim.workload.training.operations import COMPUTE, Operation
 from distsim.workload.training.schedules.slot import BW, F, Slot, W
 from distsim.workload.training.sharding import Exchange, Sharding
 
-_OFFSET, _IN_GROUP, _RANK = int(PeerKind.OFFSET), int(PeerKind.IN_GROUP), int(PeerKind.RANK)
-# NOTE: arrays of plain integers are made many times faster than those of IntEnum members
-_COMP, _COLLECTIVE, _SEND, _RECEIVE = (
-    int(kind) for kind in (NodeType.COMP, NodeType.COMM_COLL, NodeType.COMM_SEND, NodeType.COMM_RECV)
-)
-_KIND = {kind.name.lower(): int(kind) for kind in CollectiveType}
 GRAINS = ("block", "kernel")
 HOST = "waiting for the CPU"  #: node in which the device waits for the host to issue kernels
 _MOST_TASKS = 20_000_000  #: of a graph: some GB
-_FILLED = ("type", "name", "duration_ps", "collective", "bytes", "group", "peer", "tag", "stream",
-           "peer_kind")  # fmt: skip
 
 
 def build(costs: Costs, grain: str = "block") -> TaskGraph:
@@ -48,7 +39,7 @@ def build(costs: Costs, grain: str = "block") -> TaskGraph:
     if grain not in GRAINS:
         raise ConfigError(f"no grain {grain!r}", expected=" or ".join(GRAINS))
     _check_size(costs, grain)
-    names, streams, groups = _Names(), _Names(), _Groups(costs)
+    names, streams, groups = Names(), Names(), Groups(costs)
     programs = tuple(_Stage(costs, stage, grain, names, streams, groups).program() for stage in range(plan.pp))
     inner = plan.world // plan.pp
     return TaskGraph(
@@ -78,65 +69,18 @@ def describe(plan: Any) -> str:
     return " ".join(said) or "one GPU"
 
 
-class _Names:
-    """Strings numbered in the order of their first use."""
-
-    def __init__(self) -> None:
-        self.all: list[str] = []
-        self._number: dict[str, int] = {}
-
-    def __getitem__(self, name: str) -> int:
-        number = self._number.get(name)
-        if number is None:
-            number = self._number[name] = len(self.all)
-            self.all.append(name)
-        return number
-
-
-class _Groups:
-    """Communicators of the plan as groups of the graph, made when first used."""
-
-    def __init__(self, costs: Costs) -> None:
-        self._plan = costs.plan
-        self.made: list[Group] = []
-        self._number: dict[str, int] = {}
-
-    def __getitem__(self, name: str) -> int:
-        number = self._number.get(name)
-        if number is None:
-            plan = self._plan
-            of: dict[int, tuple[int, ...]] = {}
-            ranks: Sequence[int] = range(plan.world)
-            if name == "embedding":
-                inner = plan.world // plan.pp
-                ranks = (*range(inner), *range(plan.world - inner, plan.world))
-            for rank in ranks:
-                if rank not in of:
-                    ring = members(plan, name, rank)
-                    of.update((member, ring) for member in ring)
-            number = self._number[name] = len(self.made)
-            self.made.append(Group(name, of))
-        return number
-
-
-class _Stage:
+class _Stage(Nodes):
     """Writes the program of one stage."""
 
-    def __init__(self, costs: Costs, stage: int, grain: str, names: _Names, streams: _Names, groups: _Groups) -> None:
+    def __init__(self, costs: Costs, stage: int, grain: str, names: Names, streams: Names, groups: Groups) -> None:
+        super().__init__(costs, stage, names, streams, groups)
         self.costs, self.plan, self.stack = costs, costs.plan, costs.stack
-        self.stage, self.grain = stage, grain
-        self._names, self._streams, self._groups = names, streams, groups
-        self._rows: list[tuple[int, ...]] = []  #: columns _FILLED of every node
-        self._dep_ptr, self._dep = [0], list[int]()
-        self._last = -1  #: last node on the compute stream
-        self._held: list[int] = []  #: what the next compute node waits for
+        self.grain = grain
         self._schedule = registry.lookup("pipeline", self.plan.pipeline)()
-        self._inner = self.plan.world // self.plan.pp
         self._gathered: dict[tuple[int, int], list[int]] = {}  #: (chunk, unit) -> gatherings of its weights
         self._done: list[int] = []  #: sharded weights: ends of the units so far
         self._reduced: list[int] = []  #: reductions of gradients that the optimizer waits for
         self._sharding = Sharding(costs)
-        self._message_bytes = costs.message_bytes
         self._wholes: dict[tuple[str, int, int], tuple[int, ...]] = {}  #: (phase, chunk, saved) -> columns of its block
         self._paths: dict[int, tuple[int, ...]] = {}  #: by micro-batch
         self._alike: dict[tuple[int, ...], tuple[int, ...]] = {}  #: paths, each once
@@ -214,13 +158,13 @@ class _Stage:
         tag, size, rows, held, dep = micro_batch * self._tags, self._message_bytes, self._rows, self._held, self._dep
         if comes_from:
             held.append(len(rows))
-            rows.append((_RECEIVE, self._names["receive"], -1, -1, size, -1, comes_from, tag + comes_as, -1, _OFFSET))
+            rows.append((RECEIVE, self._names["receive"], -1, -1, size, -1, comes_from, tag + comes_as, -1, OFFSET))
             self._dep_ptr.append(len(dep))
         last = self._last = self._append(row, self._waits())
         if goes_to:
             if not self._sharding.overlap_p2p:
                 held.append(len(rows))
-            rows.append((_SEND, self._names["send"], -1, -1, size, -1, goes_to, tag + goes_as, -1, _OFFSET))
+            rows.append((SEND, self._names["send"], -1, -1, size, -1, goes_to, tag + goes_as, -1, OFFSET))
             dep.append(last)
             self._dep_ptr.append(len(dep))
 
@@ -282,7 +226,7 @@ class _Stage:
             block = self.costs.block(chunk, direction)
             name = f"{direction} {chunk}" + (" weights" if phase == W else "")
             took = self._part(slot, block.span, block.weight) - saved
-            row = self._wholes[phase, chunk, saved] = self._row(_COMP, name, duration_ps=took, stream=self._streams[COMPUTE])
+            row = self._wholes[phase, chunk, saved] = self._row(COMP, name, duration_ps=took, stream=self._streams[COMPUTE])
         return row
 
     def _part(self, slot: Slot, span: int, weight: int) -> int:
@@ -444,69 +388,3 @@ class _Stage:
         overhead = round(self.stack.step_overhead * 1e12)
         if overhead or self._held:
             self._compute("between steps", overhead)
-
-    # --- nodes -------------------------------------------------------------------------------------------------------------
-
-    def _compute(self, name: str, duration: int) -> int:
-        self._last = self._append(self._row(_COMP, name, duration_ps=duration, stream=self._streams[COMPUTE]), self._waits())
-        return self._last
-
-    def _waits(self) -> Collection[int]:
-        """What the next compute node waits for: what is held, and the one before it."""
-        held, last = self._held, self._last
-        if not held:
-            return (last,) if last >= 0 else ()
-        deps = {*held, last} if last >= 0 else {*held}
-        held.clear()
-        return deps
-
-    def _collective(self, name: str, operation: str, size: int, group: str, after: Sequence[int]) -> int:
-        row = self._row(
-            _COLLECTIVE, name, collective=_KIND[operation], bytes=size, group=self._groups[group], stream=self._streams[group]
-        )
-        return self._append(row, {i for i in after if i >= 0})
-
-    def _pass_on(self, operation: Operation, deps: Sequence[int]) -> int:
-        """A step round a communicator's ring: to the next member, from the one before."""
-        group, tag = self._groups[operation.group], len(self._rows)
-        ring = {"bytes": operation.bytes, "group": group, "tag": tag, "peer_kind": _IN_GROUP}
-        sent = self._append(self._row(_SEND, operation.name, peer=1, **ring), {i for i in deps if i >= 0})
-        return self._append(self._row(_RECEIVE, operation.name, peer=-1, **ring), (sent,))
-
-    def _send(self, stage: int, tag: int) -> int:
-        return self._append(
-            (_SEND, self._names["send"], -1, -1, self._message_bytes, -1, self._offset(stage), tag, -1, _OFFSET), (self._last,)
-        )
-
-    def _receive(self, stage: int, tag: int) -> int:
-        return self._append(
-            (_RECEIVE, self._names["receive"], -1, -1, self._message_bytes, -1, self._offset(stage), tag, -1, _OFFSET), ()
-        )
-
-    def _offset(self, stage: int) -> int:
-        return (stage - self.stage) * self._inner
-
-    def _row(
-        self, kind: int, name: str, duration_ps: int = -1, collective: int = -1, bytes: int = -1, group: int = -1,
-        peer: int = -1, tag: int = -1, stream: int = -1, peer_kind: int = _RANK,
-    ) -> tuple[int, ...]:  # fmt: skip
-        """Columns _FILLED of a node."""
-        return kind, self._names[name], duration_ps, collective, bytes, group, peer, tag, stream, peer_kind
-
-    def _append(self, row: tuple[int, ...], deps: Collection[int]) -> int:
-        # NOTE: the hot path of sweeps: one tuple a node, turned into columns at the end
-        self._rows.append(row)
-        self._dep.extend(sorted(deps) if len(deps) > 1 else deps)
-        self._dep_ptr.append(len(self._dep))
-        return len(self._rows) - 1
-
-    def _made(self) -> Program:
-        n = len(self._rows)
-        given = dict(zip(_FILLED, zip(*self._rows, strict=True), strict=True))
-        arrays: dict[str, Any] = {}
-        for column in NODE_COLUMNS:
-            dtype, missing = COLUMNS[column]
-            arrays[column] = np.array(given[column], dtype) if column in given else np.full(n, missing, dtype)
-        arrays["id"] = np.arange(n, dtype=np.int64)
-        return Program(dep_ptr=np.array(self._dep_ptr, np.int64), dep=np.array(self._dep, np.int32), **arrays)
-
