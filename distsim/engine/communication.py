@@ -7,7 +7,7 @@ each other on all ranks, however far apart they start (HTA traces: 1-7 us).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from distsim.engine.placement import CollectiveOptions, Placer
@@ -179,16 +179,7 @@ class Communication:
 
     def _agree(self, meeting: _Meeting, call: CollectiveCall, device: int) -> None:
         """Members of one collective must ask for the same."""
-        first = meeting.call
-        for name in ("operation", "bytes", "members", "root", "dims"):
-            if getattr(first, name) != getattr(call, name):
-                raise CollectiveError(
-                    f"collective number {call.key[1]} of {call.label or 'all ranks'}: rank {meeting.come[0]} asks for "
-                    f"{name} {getattr(first, name)}, rank {device} for {name} {getattr(call, name)}",
-                    expected="the same collectives in the same order on all ranks of a communicator",
-                )
-        if device in meeting.come:
-            raise CollectiveError(f"rank {device} enters collective number {call.key[1]} of {call.label} twice")
+        agree(meeting.call, call, ("operation", "bytes", "members", "root", "dims"), meeting.come, device)
 
     def _fits(self, call: MessageCall, sent: int, wanted: int) -> None:
         if sent != wanted:
@@ -196,6 +187,19 @@ class Communication:
                 f"rank {call.src} sends rank {call.dst} {sent} bytes with tag {call.tag}, but the receive wants {wanted} bytes",
                 expected="equal sizes on both sides",
             )
+
+
+def agree(first: Any, call: Any, fields: Sequence[str], come: Sequence[int], device: int) -> None:
+    """Raise CollectiveError unless a member asks for what the first to come (``come[0]``) asked for, and comes once."""
+    for name in fields:
+        if getattr(first, name) != getattr(call, name):
+            raise CollectiveError(
+                f"collective number {call.key[1]} of {call.label or 'all ranks'}: rank {come[0]} asks for "
+                f"{name} {getattr(first, name)}, rank {device} for {name} {getattr(call, name)}",
+                expected="the same collectives in the same order on all ranks of a communicator",
+            )
+    if device in come:
+        raise CollectiveError(f"rank {device} enters collective number {call.key[1]} of {call.label} twice")
 
 
 def _names(ranks: list[int]) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from distsim.errors import CollectiveError, TraceError
+from distsim.engine.communication import agree
+from distsim.errors import TraceError
 from distsim.kernel.clock import Clock
 from distsim.network.coflow import Coflow, Coflows
 from distsim.record import CollectiveRow, Recorder
@@ -232,16 +233,7 @@ class FoldedCommunication:
 
     def _agree(self, meeting: _Meeting, call: FoldedCollective, device: int) -> None:
         """Members of one collective must ask for the same."""
-        first = meeting.call
-        for name in ("operation", "bytes", "root"):
-            if getattr(first, name) != getattr(call, name):
-                raise CollectiveError(
-                    f"collective number {call.key[1]} of {call.label or 'all ranks'}: rank {meeting.come[0]} asks for "
-                    f"{name} {getattr(first, name)}, rank {device} for {name} {getattr(call, name)}",
-                    expected="the same collectives in the same order on all ranks of a communicator",
-                )
-        if device in meeting.come:
-            raise CollectiveError(f"rank {device} enters collective number {call.key[1]} of {call.label} twice")
+        agree(meeting.call, call, ("operation", "bytes", "root"), meeting.come, device)
 
     def _fits(self, call: FoldedMessage, sent: int, wanted: int) -> None:
         if sent != wanted:
