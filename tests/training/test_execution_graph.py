@@ -44,6 +44,7 @@ STRATEGIES = {
     "cp gathered": (MODEL, {"cp": 4, "dp": 4, "cp_mode": "all_gather"}),
     "experts": (SPARSE, {"ep": 8, "dp": 16, "zero": 1}),
     "experts, pipeline": (SPARSE, {"ep": 4, "dp": 4, "pp": 2, "tp": 2, "sequence_parallel": True, "zero": 1}),
+    "64 ranks": (MODEL, {"pp": 4, "dp": 8, "tp": 2, "vpp": 2, "sequence_parallel": True, "zero": 1}),
     "recompute": (MODEL, {"dp": 8, "recompute": "full"}),
     "no overlap": (
         MODEL,

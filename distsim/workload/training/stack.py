@@ -105,7 +105,11 @@ def stack(name: str) -> Stack:
     """The stack of that name, or of a YAML file. Raises UnknownNameError with near names, ConfigError."""
     if name.endswith((".yaml", ".yml")):
         try:
-            return Stack(**yaml.safe_load(Path(name).read_text(encoding="utf-8")))
+            content = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ConfigError("is no stack", where=name, expected="a mapping with name, gemm, attention, fusion ...",
+                                  fix="Copy one of the shipped stacks (distsim train --list stacks).")  # fmt: skip
+            return Stack(**content)
         except ValidationError as error:
             first = worst(error)
             key = ".".join(str(part) for part in first["loc"])
