@@ -27,6 +27,13 @@ PACKAGES = {
     "pipeline": "distsim.workload.training.schedules",
     "suite": "distsim.validation",
     "study": "distsim.sweep.kinds",
+    "arrivals": "distsim.serving.requests.arrivals",
+    "lengths": "distsim.serving.requests.lengths",
+    "requests": "distsim.serving.requests.formats",
+    "iteration": "distsim.serving.times",
+    "scheduler": "distsim.serving.schedulers",
+    "router": "distsim.serving.routers",
+    "autoscaler": "distsim.serving.autoscalers",
 }
 _components: dict[str, dict[str, Any]] = {role: {} for role in PACKAGES}
 _imported: set[str] = set()

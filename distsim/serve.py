@@ -1,0 +1,183 @@
+"""Serving from names to numbers: model, cluster, deployment, scheduler and requests become latencies and throughput.
+
+>>> from distsim.serve import serve
+>>> result = serve(model="llama3-8b", cluster="dgx_h100:gpus=8", requests="poisson:qps=4", n=200)   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distsim.errors import ConfigError, UnknownNameError
+from distsim.kernel.clock import Clock
+from distsim.kernel.collector import collector_paused
+from distsim.params import parse, validated
+from distsim.provenance import provenance
+from distsim.registry import lookup
+from distsim.serving.deployment import Deployment
+from distsim.serving.fleet import Pool, make_replicas, make_times
+from distsim.serving.log import IterationLog
+from distsim.serving.replica import Replica
+from distsim.serving.requests.table import Requests
+from distsim.serving.result import ServingResult, replica_row, request_columns
+from distsim.serving.router import Router
+from distsim.serving.service import Service
+from distsim.topology.graph import Topology
+from distsim.topology.spec import build as build_topology
+
+Progress = Callable[[float | None, str], None]
+
+
+class ServeSpec(BaseModel):
+    """Everything that decides a simulated service. Field names, and those of Pool and Deployment, are the options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cluster: str = Field(description="topology, such as dgx_h100:gpus=8 or a YAML file")
+    pools: tuple[Pool, ...]
+    router: str = Field("round_robin", description="how requests find a replica, NAME or NAME:key=value,...")
+    requests: str = Field(description="file, FORMAT:file=..., or arrival process such as poisson:qps=4")
+    lengths: str | None = Field(None, description="prompt and output lengths of generated requests")
+    sessions: str | None = Field(None, description="shared prefixes and turns of generated requests")
+    qps: float | None = Field(None, gt=0, description="requests per second: rescales a trace, or the rate of a process")
+    n: int | None = Field(None, ge=1, description="how many requests")
+    stretch: float = Field(1.0, gt=0, description="arrivals of a trace so many times as far apart")
+    concurrency: int = Field(0, ge=0, description="closed loop: keep so many requests in the system instead")
+    seed: int = 0
+    stepped: bool = Field(False, description="simulate every iteration by itself (slower, same answer)")
+
+    @classmethod
+    def of(cls, point: Mapping[str, Any]) -> ServeSpec:
+        """From flat fields, those of one pool among them; or with ``pools``, a list of flat mappings. Left out: ``gpu`` is the
+        cluster's, ``replicas`` fill it.
+
+        Raises ConfigError, UnknownNameError.
+        """
+        fields = {key: value for key, value in point.items() if value is not None}
+        mine = {key: fields.pop(key) for key in list(fields) if key in cls.model_fields and key != "pools"}
+        for name in ("cluster", "requests"):
+            if not mine.get(name):
+                raise ConfigError(f"no {name} given", expected=f"--{name}")
+        known = {*Pool.model_fields, *Deployment.model_fields}
+        flat = {key: fields.pop(key) for key in list(fields) if key in known}
+        pools = fields.pop("pools", None) or [{}]
+        if fields:
+            raise UnknownNameError("option", next(iter(fields)), {*cls.model_fields, *known})
+        topology = _topology(str(mine["cluster"]))
+        made = [_pool({**flat, **pool}, topology, alone=len(pools) == 1) for pool in pools]
+        try:
+            return cls(pools=tuple(made), **mine)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{name} is {first['input']!r}: {first['msg']}") from None
+
+
+def _pool(fields: dict[str, Any], topology: Topology, alone: bool) -> Pool:
+    """A pool with what the cluster tells."""
+    if "model" not in fields:
+        raise ConfigError("no model given", expected="--model NAME")
+    if "gpu" not in fields:
+        name = topology.device(0)
+        if not name:
+            raise ConfigError(f"{topology.spec} does not say its GPUs", expected="--gpu NAME")
+        fields["gpu"] = name
+    pool = Pool.of(fields)
+    if alone and "replicas" not in fields:
+        count = topology.hosts // pool.deployment.ranks
+        if count < 1:
+            raise ConfigError(
+                f"one replica takes {pool.deployment.ranks} GPUs, {topology.spec} has {topology.hosts}",
+                fix="Make the cluster larger (gpus=N), or tp x pp x dp smaller.",
+            )
+        pool = pool.model_copy(update={"replicas": count})
+    return pool
+
+
+@lru_cache(maxsize=16)
+def _topology(cluster: str) -> Topology:
+    return build_topology(cluster, None)
+
+
+def read_requests(spec: ServeSpec) -> Requests:
+    """The requests that a specification asks for. Raises ConfigError."""
+    from distsim.serving.requests.read import requests
+
+    return requests(
+        spec.requests, qps=spec.qps, n=spec.n, lengths=spec.lengths, seed=spec.seed, stretch=spec.stretch,
+        sessions=spec.sessions,
+    )  # fmt: skip
+
+
+def router_of(text: str, rng: np.random.Generator) -> Router:
+    """The router ``NAME:key=value,...``. Raises UnknownNameError, ConfigError."""
+    name, options = parse(text)
+    component = lookup("router", name)
+    made: Router = component(validated(component.Params, name, options), rng)
+    return made
+
+
+def serve(
+    spec: ServeSpec | None = None, *, table: Requests | None = None, progress: Progress | None = None, **point: Any
+) -> ServingResult:
+    """Simulate a service.
+
+    Args:
+        spec: what to simulate; or its fields, flat, as keywords (model, cluster, tp, requests, qps ...).
+        table: requests that have been read or made already.
+        progress: told what is going on.
+
+    Raises:
+        ConfigError: a name or number that does not fit (UnknownNameError, TopologyError); OutOfMemoryError: the model does not
+            fit its GPUs.
+    """
+    spec = spec or ServeSpec.of(point)
+    say = progress or (lambda fraction, what: None)
+    topology = _topology(spec.cluster)
+    if table is None:
+        say(None, "reading requests")
+        table = read_requests(spec)
+    _check_room(spec, topology)
+    clock, log = Clock(), IterationLog()
+    rng = np.random.default_rng(spec.seed)
+    service = Service(clock, table, router_of(spec.router, rng), spec.concurrency)
+    hash_block = table.hash_block if table.hashes else 0
+    replicas: list[Replica] = []
+    pool_of: list[tuple[str, str, int]] = []
+    for number, pool in enumerate(spec.pools):
+        times = make_times(pool, topology)
+        made = make_replicas(pool, pool.replicas, len(replicas), clock, log, service.ended, times, hash_block, spec.stepped)
+        replicas += made
+        pool_of += [(pool.name or f"pool {number}", pool.deployment.device.name, pool.deployment.ranks)] * len(made)
+    total = len(table)
+
+    def watch(now: int) -> None:
+        progress_made = (service.finished + service.dropped) / total if total else 1.0
+        say(progress_made, "serving")
+
+    with collector_paused():
+        service.start(replicas)
+        clock.run(watch=watch)
+    return ServingResult(
+        requests=request_columns(service.requests, table.names), iterations=log.columns(),
+        replicas=tuple(replica_row(r, *whose) for r, whose in zip(replicas, pool_of, strict=True)),
+        end=clock.now, spec=spec.model_dump(), provenance=provenance((spec.requests,), topology, "idle links"),
+        counts={"events": clock.events, "iterations": sum(r.iterations for r in replicas)}, warnings=table.warnings,
+    )  # fmt: skip
+
+
+def _check_room(spec: ServeSpec, topology: Topology) -> None:
+    """Raises ConfigError where the pools take more GPUs than there are, or nobody serves."""
+    wanted = sum(pool.replicas * pool.deployment.ranks for pool in spec.pools)
+    if wanted > topology.hosts:
+        raise ConfigError(
+            f"the replicas take {wanted} GPUs, {topology.spec} has {topology.hosts}",
+            fix="Make the cluster larger (gpus=N), or take fewer replicas.",
+        )
+    if not any(pool.replicas for pool in spec.pools):
+        raise ConfigError("no replica serves", expected="--replicas of at least 1")

@@ -1,0 +1,90 @@
+"""Pools of equal replicas, and how they are made: scheduler, KV cache and iteration times from a specification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from distsim.errors import ConfigError
+from distsim.kernel.clock import Clock
+from distsim.params import Parameters, parse, validated
+from distsim.registry import lookup
+from distsim.serving.deployment import Deployment
+from distsim.serving.iteration import IterationTimes
+from distsim.serving.kv.blocks import Blocks
+from distsim.serving.kv.prefix import PrefixBlocks
+from distsim.serving.kv.sizes import kv_blocks
+from distsim.serving.log import IterationLog
+from distsim.serving.replica import Replica
+from distsim.serving.request import Request
+from distsim.serving.scheduler import Scheduler
+from distsim.topology.graph import Topology
+
+
+class Pool(Parameters):
+    """Replicas that are alike."""
+
+    name: str = Field("", description="for tables; default: by number")
+    role: Literal["both", "prefill", "decode"] = Field("both", description="what its replicas do: prompts, generation, or both")
+    replicas: int = Field(1, ge=0, description="how many; with autoscaling: at the start")
+    scheduler: str = Field("vllm_v1", description="batching policy, NAME or NAME:key=value,...")
+    times: str = Field("model", description="iteration times: model (shipped providers), vidur:file=... or profile:folder=...")
+    kv_blocks: int | None = Field(None, description="KV blocks of a replica; default: what its memory leaves")
+    deployment: Deployment
+
+    @classmethod
+    def of(cls, flat: Mapping[str, Any]) -> Pool:
+        """From flat fields, those of the deployment among them. Raises ConfigError, UnknownNameError."""
+        fields = dict(flat)
+        mine = {key: fields.pop(key) for key in list(fields) if key in cls.model_fields and key != "deployment"}
+        return validated(cls, "pool", {**mine, "deployment": Deployment.of(**fields)})
+
+
+def scheduler_options(text: str) -> tuple[type[Scheduler], Any]:
+    """Class and parameters of ``NAME:key=value,...``. Raises UnknownNameError, ConfigError."""
+    name, options = parse(text)
+    found: type[Scheduler] = lookup("scheduler", name)
+    return found, validated(found.Params, name, options)
+
+
+def make_scheduler(text: str, blocks: int, stages: int, hash_block: int = 0, block: int | None = None) -> Scheduler:
+    """A policy with a KV cache of its own: one that shares prefixes where the policy wants it and requests have any.
+
+    hash_block: tokens that the requests' hashes number, 0 where they have none. block: overrides the policy's.
+    """
+    found, params = scheduler_options(text)
+    size = block or params.block
+    shares = hash_block > 0 and getattr(params, "prefix_caching", False)
+    kv = PrefixBlocks(blocks, size, hash_block) if shares else Blocks(blocks, size)
+    return found(params, kv, stages)
+
+
+def make_times(pool: Pool, topology: Topology | None) -> IterationTimes:
+    """The provider that a pool asks for. Raises UnknownNameError, ConfigError."""
+    name, options = parse(pool.times)
+    component = lookup("iteration", name)
+    if name == "model":
+        if options:
+            raise ConfigError("takes no options", where=pool.times, fix="The deployment's fields say all.")
+        made: IterationTimes = component(pool.deployment, topology)
+        return made
+    given = validated(component.Params, name, options).model_dump()
+    made = component(**given)
+    return made
+
+
+def make_replicas(
+    pool: Pool, count: int, first: int, clock: Clock, log: IterationLog, ended: Callable[[Request, Replica], None],
+    times: IterationTimes, hash_block: int = 0, stepped: bool = False,
+) -> list[Replica]:  # fmt: skip
+    """``count`` replicas of a pool, numbered from ``first``. Raises OutOfMemoryError where the model does not fit."""
+    blocks = kv_blocks(pool.deployment) if pool.kv_blocks is None else pool.kv_blocks
+    made = []
+    for number in range(first, first + count):
+        scheduler = make_scheduler(pool.scheduler, blocks, times.stages, hash_block)
+        replica = Replica(number, clock, scheduler, times, log, ended, stepped)
+        replica.role = pool.role
+        made.append(replica)
+    return made

@@ -1,0 +1,47 @@
+"""One iteration of a replica, by its shape: all that decides how long it takes when its links are idle."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class Shape(NamedTuple):
+    """What one forward pass computes. Equal shapes take equal times: it is the key of every memory of durations.
+
+    prefills: (new tokens, tokens of the same request already in the cache), one pair per prefill chunk, in batch order.
+    sequences, kv, longest: requests that generate one token each; tokens in cache of all of them together and of the longest,
+    before this iteration.
+    samples: sequences whose next token is sampled (all that generate, and prefills that end here).
+    """
+
+    prefills: tuple[tuple[int, int], ...]
+    sequences: int
+    kv: int
+    longest: int
+    samples: int
+
+    @property
+    def tokens(self) -> int:
+        """New tokens: rows of the linear layers."""
+        return sum(new for new, _ in self.prefills) + self.sequences
+
+
+class IterationTimes(Protocol):
+    """The role ``iteration``: durations on idle devices and links, a pure function of the shape.
+
+    stages: pipeline stages of the replica; each holds a batch for its own time and then hands it on.
+    """
+
+    stages: int
+
+    def times(self, shape: Shape) -> tuple[int, ...]:
+        """ps that each stage needs, its send to the next included."""
+        ...
+
+    def steady(self, sequences: int, kv: int, longest: int) -> tuple[int, int]:
+        """Of a replica of one stage, whose batch only generates: (ps of the next iteration, for how many iterations on that
+        holds, at least 1), where ``kv`` grows by ``sequences`` and ``longest`` by one from each to the next.
+
+        It must agree with ``times(Shape((), sequences, kv, longest, sequences))`` at every one of them.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""What a rank computes and sends for each part of a model in one iteration of serving."""

@@ -1,0 +1,242 @@
+"""A replica: one copy of the model. It asks its scheduler for batches and lets their durations pass on the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from distsim.kernel.clock import Call, Clock
+from distsim.serving.batch import Batch
+from distsim.serving.iteration import IterationTimes
+from distsim.serving.log import IterationLog
+from distsim.serving.request import Request
+from distsim.serving.scheduler import Scheduler
+
+#: runs of equal iterations that a stretch is planned ahead for: it may be cut by an arrival, and the rest was in vain
+_AHEAD = 32
+
+
+class _Stretch:
+    """Iterations of a batch that only generates, one after the other, as runs of equal duration.
+
+    runs: (iterations before it, start ps, ps of each, how many). upto: iterations until it ends.
+    """
+
+    __slots__ = ("batch", "call", "runs", "upto")
+
+    def __init__(self, batch: Batch, runs: list[tuple[int, int, int, int]], upto: int) -> None:
+        self.batch = batch
+        self.runs = runs
+        self.upto = upto
+        self.call: Call | None = None
+
+    def boundary(self, now: int) -> tuple[int, int]:
+        """The first end of an iteration at or after ``now``: (iterations until then, ps)."""
+        for before, start, ps, count in self.runs:
+            if now <= start + ps * count:
+                done = max(1 if before == 0 else 0, -((start - now) // ps)) if ps else count
+                return before + done, start + ps * done
+        before, start, ps, count = self.runs[-1]
+        return before + count, start + ps * count
+
+
+class Replica:
+    """States: idle, or with up to ``stages`` batches in flight.
+
+    A batch that only generates is carried through all the iterations that its scheduler calls steady in one event
+    (*fast-forward*), and cut at the next end of an iteration when an arrival could change what comes next. Stepping
+    (``stepped``) gives the same times, one event per iteration.
+    """
+
+    def __init__(
+        self, number: int, clock: Clock, scheduler: Scheduler, times: IterationTimes, log: IterationLog,
+        ended: Callable[[Request, Replica], None], stepped: bool = False,
+    ) -> None:  # fmt: skip
+        """ended: told of every request that is done, at that time."""
+        self.number = number
+        self.pool = 0  #: number of its pool
+        self.role = "both"  #: what it does: prefill, decode, or both
+        self.scheduler = scheduler
+        self.times = times
+        self.stages = times.stages
+        self.iterations = 0
+        self.busy = 0  #: ps in which the first stage computed
+        self.speed = 1.0  #: iterations take so many times as long
+        self._clock = clock
+        self._env = clock.env  # NOTE: its _now spares the hot path a property
+        self._log = log
+        self._ended = ended
+        self._stepped = stepped
+        self._flying = 0
+        self._stretch: _Stretch | None = None
+        self._free = [0] * self.stages  #: ps at which each stage has nothing more to do
+        self._epoch = 0  #: counts failures: what was in flight before does not end
+        self._decision = self._decide  # NOTE: one bound method, so that settling finds it again
+
+    # --- what comes from outside ----------------------------------------------------------------------------------------------
+
+    def arrive(self, request: Request) -> None:
+        """A request joins the queue, now."""
+        request.replica = self.number
+        self.scheduler.enqueue(request)
+        if self._flying < self.stages:
+            self._clock.settle(self._decision)
+        elif self._stretch is not None and self.scheduler.heeds(request):
+            self.cut()
+
+    def poke(self) -> None:
+        """Something has changed (blocks came free): decide anew at the next opportunity."""
+        if self._flying < self.stages:
+            self._clock.settle(self._decision)
+        elif self._stretch is not None:
+            self.cut()
+
+    def cut(self) -> None:
+        """End the stretch at the next end of an iteration."""
+        stretch = self._stretch
+        assert stretch is not None
+        upto, at = stretch.boundary(self._env._now)
+        if upto < stretch.upto:
+            stretch.upto = upto
+            stretch.call = self._clock.call_at(at, self._stretched)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests here, waiting or being served."""
+        return self.scheduler.outstanding
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for admission."""
+        return len(self.scheduler.waiting) + len(self.scheduler.landed)
+
+    @property
+    def used(self) -> int:
+        """KV blocks in use now, those of iterations under way included."""
+        used = self.scheduler.kv.used
+        stretch = self._stretch
+        if stretch is not None:
+            done, _ = stretch.boundary(self._env._now)
+            assert stretch.batch.decodes is not None
+            used += stretch.batch.decodes.grown(done - 1)
+        return used
+
+    # --- iterations -----------------------------------------------------------------------------------------------------------
+
+    def _decide(self) -> None:
+        """End of an instant: start what the scheduler wants, while a stage is left for it."""
+        while self._flying < self.stages:
+            batch = self.scheduler.next_batch()
+            if batch is None:
+                return
+            now = self._env._now
+            for request, _ in batch.prefills:
+                if request.scheduled < 0:
+                    request.scheduled = now
+            self._flying += 1
+            if self.stages > 1:
+                self._pass_on(batch)
+            elif batch.prefills or self._stepped:
+                self._step(batch)
+            else:
+                self._fast_forward(batch)
+
+    def _step(self, batch: Batch) -> None:
+        """One iteration."""
+        shape = batch.shape()
+        (ps,) = self.times.times(shape)
+        if self.speed != 1.0:
+            ps = round(ps * self.speed)
+        now = self._env._now
+        scheduler = self.scheduler
+        self._log.append((
+            self.number, now, ps, 1, shape.sequences, shape.kv, len(shape.prefills), shape.tokens - shape.sequences,
+            len(scheduler.waiting), scheduler.kv.used,
+        ))  # fmt: skip
+        self.iterations += 1
+        self.busy += ps
+        self._clock.call_at(now + ps, self._stepped_on, (batch, self._epoch))
+
+    def _stepped_on(self, call: Any) -> None:
+        batch, epoch = call.subject
+        if epoch == self._epoch:
+            self._finish(batch, 1)
+
+    def _pass_on(self, batch: Batch) -> None:
+        """One iteration through the stages: each takes batches in the order in which they were formed."""
+        shape = batch.shape()
+        now = at = self._env._now
+        free = self._free
+        for stage, ps in enumerate(self.times.times(shape)):
+            if self.speed != 1.0:
+                ps = round(ps * self.speed)
+            if free[stage] > at:
+                at = free[stage]
+            at += ps
+            free[stage] = at
+            if stage == 0:
+                self.busy += ps
+        scheduler = self.scheduler
+        self._log.append((
+            self.number, now, at - now, 1, shape.sequences, shape.kv, len(shape.prefills), shape.tokens - shape.sequences,
+            len(scheduler.waiting), scheduler.kv.used,
+        ))  # fmt: skip
+        self.iterations += 1
+        self._clock.call_at(at, self._stepped_on, (batch, self._epoch))
+
+    def _fast_forward(self, batch: Batch) -> None:
+        """As many iterations as are alike but for the tokens in cache."""
+        most = self.scheduler.steady(batch)
+        decodes = batch.decodes
+        assert decodes is not None
+        n, kv, longest = len(decodes.members), decodes.kv, decodes.longest
+        steady, speed = self.times.steady, self.speed
+        at = self._env._now
+        done = 0
+        runs: list[tuple[int, int, int, int]] = []
+        while done < most and len(runs) < _AHEAD:
+            ps, count = steady(n, kv, longest)
+            if speed != 1.0:
+                ps = round(ps * speed)
+            if count > most - done:
+                count = most - done
+            runs.append((done, at, ps, count))
+            at += ps * count
+            done += count
+            kv += n * count
+            longest += count
+        stretch = self._stretch = _Stretch(batch, runs, done)
+        stretch.call = self._clock.call_at(at, self._stretched)
+
+    def _stretched(self, call: Call) -> None:
+        """The stretch has ended, here or where it was cut."""
+        stretch = self._stretch
+        if stretch is None or stretch.call is not call:
+            return
+        batch, upto = stretch.batch, stretch.upto
+        self._stretch = None
+        self._write(stretch, upto)
+        if upto > 1:
+            self.scheduler.extend(batch, upto - 1)
+        self._finish(batch, upto)
+
+    def _write(self, stretch: _Stretch, upto: int) -> None:
+        """Record the first ``upto`` iterations of a stretch."""
+        scheduler = self.scheduler
+        decodes = stretch.batch.decodes
+        assert decodes is not None
+        n, kv = len(decodes.members), decodes.kv
+        waiting, used = len(scheduler.waiting), scheduler.kv.used
+        for before, start, ps, count in stretch.runs:
+            if before >= upto:
+                break
+            count = min(count, upto - before)
+            self._log.append((self.number, start, ps, count, n, kv + n * before, 0, 0, waiting, used + decodes.grown(before)))
+            self.busy += ps * count
+        self.iterations += upto
+
+    def _finish(self, batch: Batch, count: int) -> None:
+        self._flying -= 1
+        for request in self.scheduler.finish(batch, count, self._env._now):
+            self._ended(request, self)
+        self._clock.settle(self._decision)

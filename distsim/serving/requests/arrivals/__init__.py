@@ -1,0 +1,1 @@
+"""When requests arrive: one process per file, under role ``arrivals``."""

@@ -1,0 +1,1 @@
+"""Files of requests: one format per file, under role ``requests``."""

@@ -1,0 +1,1 @@
+"""How long prompts and answers are: one law per file, under role ``lengths``."""

@@ -1,0 +1,1 @@
+"""Batching policies of a replica, one file each (role ``scheduler``)."""

@@ -1,0 +1,129 @@
+"""vLLM's present scheduler (V1): one budget of tokens per iteration, for prompts and generation alike; shared prefixes.
+
+Rules (vLLM 0.8 and later, ``vllm/v1/core/sched/scheduler.py``, first come first served):
+- An iteration computes at most ``max_num_batched_tokens`` tokens. Requests that are running come first, in the order of their
+  admission: those that generate take one token each, a prompt that is not finished as much of itself as the budget has left.
+- Each takes the KV blocks that it needs for those tokens. Where there are too few, the *last* running request is preempted: it
+  loses its blocks and goes to the head of the queue, to compute prompt and generated tokens anew.
+- Only if nobody was preempted, waiting requests are admitted in order, at most ``max_num_seqs`` running at once, as far as
+  budget and blocks go. What the prefix cache holds of the prompt is not computed again; the last token always is.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from distsim.params import Count
+from distsim.registry import register
+from distsim.serving.batch import Batch
+from distsim.serving.request import Request
+from distsim.serving.scheduler import Scheduler, SchedulerParams
+
+
+@register("scheduler", "vllm_v1")
+class VllmV1(Scheduler):
+    """Chunked prefill within one token budget; paged KV cache with shared prefixes; preemption by recomputation."""
+
+    class Params(SchedulerParams):
+        """Defaults are vLLM 0.19's for online serving (``EngineArgs``, 80 GB GPUs take 8192 batched tokens)."""
+
+        max_num_seqs: Count = Field(256, description="requests running at once")
+        max_num_batched_tokens: Count = Field(8192, description="tokens of an iteration")
+        prefix_caching: bool = Field(True, description="find the beginnings of prompts in the KV cache")
+        chunked: bool = Field(True, description="compute a prompt in parts where the budget is short")
+
+    params: Params
+
+    def refusal(self, request: Request) -> str:
+        """See Scheduler.refusal."""
+        if not self.params.chunked and request.prompt + request.output - 1 > self.params.max_num_batched_tokens:
+            return "longer than max_num_batched_tokens, with chunked=false"
+        return super().refusal(request)
+
+    def next_batch(self) -> Batch | None:
+        """See the module."""
+        kv, pool = self.kv, self.pool
+        if self.landed:
+            self.seat_landed(self.params.max_num_seqs)
+        budget = self.params.max_num_batched_tokens
+        before = self.preemptions
+        count = min(len(pool.members), budget)
+        if count:
+            growth = pool.growth() if count == len(pool.members) else budget + 1
+            if growth <= kv.free and count == len(pool.members):
+                kv.take(growth)
+            else:
+                count = self._make_room(count)
+            budget -= count
+        prefills = self._continue(budget) if self.prefilling else []
+        for _, new in prefills:
+            budget -= new
+        if self.waiting and self.preemptions == before:
+            self._admit(prefills, budget)
+        if not count:
+            return Batch(prefills, None) if prefills else None
+        decodes = self.take_pool() if count == len(self.pool.members) else self.pool.split(count)
+        return Batch(prefills, decodes)
+
+    def _make_room(self, most: int) -> int:
+        """Blocks for the first ``most`` that generate, one after the other; returns how many got theirs."""
+        kv, pool = self.kv, self.pool
+        served = 0
+        while served < min(most, len(pool.members)):
+            request = pool.members[served]
+            if pool.computed(request) % kv.block == 0:
+                while kv.free < 1:
+                    victim = self.prefilling[-1] if self.prefilling else pool.members[-1]
+                    self.preempt(victim)
+                    if victim is request:
+                        return served
+                kv.take(1)
+            served += 1
+        return served
+
+    def _continue(self, budget: int) -> list[tuple[Request, int]]:
+        """Prompts that have been begun."""
+        kv = self.kv
+        chosen: list[tuple[Request, int]] = []
+        rest, self.prefilling = self.prefilling, []
+        for at, request in enumerate(rest):
+            new = min(request.prefill - request.computed, budget)
+            if new <= 0:
+                self.prefilling.extend(rest[at:])
+                break
+            blocks = kv.need(request.computed + new)
+            while blocks - request.blocks > kv.free:
+                victim = rest.pop()
+                self.prefilling.append(victim)
+                self.preempt(victim)
+                if victim is request:
+                    return chosen
+            kv.grow(request, blocks)
+            kv.fill(request, request.computed + new)
+            chosen.append((request, new))
+            budget -= new
+        return chosen
+
+    def _admit(self, chosen: list[tuple[Request, int]], budget: int) -> None:
+        """Waiting requests, in order, as far as budget, seats and blocks go."""
+        kv, waiting, params = self.kv, self.waiting, self.params
+        while waiting and budget > 0 and self.seated < params.max_num_seqs:
+            request = waiting[0]
+            cached = kv.match(request) if kv.shares else 0
+            new = request.prefill - cached
+            if new > budget:
+                if not params.chunked:
+                    break
+                new = budget
+            blocks = kv.need(cached + new)
+            if blocks - cached // kv.block > (kv.free_without(request, cached) if cached else kv.free):
+                break
+            waiting.popleft()
+            kv.admit(request, cached, blocks)
+            if not request.restarts:
+                request.cached = cached
+            request.computed = cached
+            kv.fill(request, cached + new)
+            self.seated += 1
+            chosen.append((request, new))
+            budget -= new

@@ -1,0 +1,1 @@
+"""How long an iteration takes, by its shape: providers of the role ``iteration``."""

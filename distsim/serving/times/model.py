@@ -1,0 +1,188 @@
+"""Durations of iterations from a model, a GPU and a parallelism: the sum of what providers say of kernels and NCCL's closed form
+says of collectives.
+
+Kernels are those of distsim.serving.operations, asked of the chain of compute providers. Three things differ from how kernels
+were measured one by one, and are put right here:
+
+- Weights come from main memory. A benchmark calls one GEMM again and again, and small weights stay in L2; in a model every
+  layer has its own. A GEMM takes no less than the traffic of its operands at the fitted share of the memory bandwidth.
+- fp8 GEMMs were measured with 12 to 14 us of host time per call (docs/compute.md), which a graph, or a host that runs ahead,
+  hides: the launch of a bf16 GEMM on that GPU stands for it.
+- Outside a graph the host launches every kernel: an iteration takes no less than that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from distsim.cost.chain import Chain, default_chain
+from distsim.cost.kernel import Kernel
+from distsim.errors import ConfigError
+from distsim.params import Count, Parameters
+from distsim.registry import register
+from distsim.serving.deployment import Deployment
+from distsim.serving.iteration import Shape
+from distsim.serving.layers.writer import Rank
+from distsim.serving.links import Links
+from distsim.serving.operations import (
+    BUCKET,
+    Kind,
+    after,
+    attention_half,
+    before,
+    captured,
+    kind_of,
+    mlp_half,
+    padded,
+)
+from distsim.serving.work import NOTHING, Work, work_of
+from distsim.topology.graph import Topology
+from distsim.units import PS_PER_S
+from distsim.workload.training.operations import Operation
+
+
+@register("iteration", "model")
+class ModelTimes:
+    """Iteration times of a deployment. A pure function of the shape; answers are remembered.
+
+    The mean cached length of generating sequences is rounded up to a multiple of ``bucket`` tokens, rows of linear layers and
+    lengths of prompts as distsim.serving.work says.
+    """
+
+    class Params(Parameters):
+        """bucket: tokens."""
+
+        bucket: Count = BUCKET
+
+    def __init__(
+        self, deployment: Deployment, topology: Topology | None = None, chain: Chain | None = None, *, bucket: int = BUCKET
+    ) -> None:
+        """topology: whose hosts 0, 1, 2 ... hold the ranks; default: the machines that the GPU is usually sold in. chain: of
+        compute providers; default: the usual one, with the attention kernels of serving."""
+        self.deployment = deployment
+        self.stages = deployment.pp
+        self.bucket = bucket
+        self._rank = Rank.of(deployment)
+        self.chain = default_chain(self._rank.gpu, kernels="serving") if chain is None else chain
+        self._links = Links(deployment, topology)
+        self._captured = captured(deployment)
+        self._kinds: list[Counter[Kind]] = [
+            Counter(kind_of(self._rank, layer) for layer in deployment.layers_of(stage)) for stage in range(self.stages)
+        ]
+        self._launches = _Launches(self._rank)
+        self._times: dict[Shape, tuple[int, ...]] = {}
+        self._works: dict[tuple[Work, ...], tuple[int, ...]] = {}
+        self._steady: dict[tuple[int, int], int] = {}
+        self._halves: dict[tuple[object, ...], tuple[int, int]] = {}
+
+    def times(self, shape: Shape) -> tuple[int, ...]:
+        """See IterationTimes.times; data parallel ranks all have this shape."""
+        found = self._times.get(shape)
+        if found is None:
+            work = self._work(shape)
+            found = self._times[shape] = self._of((work,) * self.deployment.dp)
+        return found
+
+    def steady(self, sequences: int, kv: int, longest: int) -> tuple[int, int]:
+        """See IterationTimes.steady: until the mean length comes to the next bucket."""
+        mean = -(-kv // sequences)
+        place = mean // self.bucket
+        ps = self._steady.get((sequences, place))
+        if ps is None:
+            ps = self._steady[sequences, place] = sum(self.times(Shape((), sequences, kv, longest, sequences)))
+        return ps, (place + 1) * self.bucket - mean
+
+    def group_times(self, shapes: Sequence[Shape | None]) -> tuple[int, ...]:
+        """ps of each stage where the data parallel ranks have different shapes (None: nothing to do): attention of the slowest,
+        experts on the tokens of all. Equal shapes take what ``times`` says. Raises ConfigError on another number of ranks."""
+        if len(shapes) != self.deployment.dp:
+            raise ConfigError(f"{len(shapes)} shapes for {self.deployment.dp} data parallel ranks")
+        return self._of(tuple(NOTHING if shape is None else self._work(shape) for shape in shapes))
+
+    def _work(self, shape: Shape) -> Work:
+        return padded(self._rank, work_of(shape, self.bucket, self._captured))
+
+    def _of(self, works: tuple[Work, ...]) -> tuple[int, ...]:
+        found = self._works.get(works)
+        if found is None:
+            found = self._works[works] = tuple(self._stage(works, stage) for stage in range(self.stages))
+        return found
+
+    def _stage(self, works: tuple[Work, ...], stage: int) -> int:
+        """GPU time, or the host's where that is longer, and what the GPU waits for between iterations."""
+        rank = self._rank
+        distinct = tuple(dict.fromkeys(works))
+        rows, everyone = max(work.rows for work in works), sum(work.rows for work in works)
+        gpu, launches = self._sum(before(rank, rows, stage))
+        parts = [max(self._sum(after(rank, work, stage)) for work in distinct)]
+        for (sparse, window), count in self._kinds[stage].items():
+            first = max(self._attention(work, window) for work in distinct)
+            second = self._mlp(rows, everyone, sparse)
+            parts += [(count * first[0], count * first[1]), (count * second[0], count * second[1])]
+        gpu += sum(part for part, _ in parts)
+        launches += sum(part for _, part in parts)
+        software = self.deployment.software
+        host = software.host + software.host_sequence * max(work.sequences + len(work.prompts) for work in works)
+        if not all(work.graph for work in works):
+            gpu = max(gpu, round(launches * software.launch * PS_PER_S))
+        return gpu + round(host * PS_PER_S)
+
+    def _attention(self, work: Work, window: int) -> tuple[int, int]:
+        key = ("attention", work._replace(samples=0), window)
+        found = self._halves.get(key)
+        if found is None:
+            found = self._halves[key] = self._sum(attention_half(self._rank, work, window)) if work.rows else (0, 0)
+        return found
+
+    def _mlp(self, rows: int, everyone: int, sparse: bool) -> tuple[int, int]:
+        key = ("mlp", rows, everyone, sparse)
+        found = self._halves.get(key)
+        if found is None:
+            found = self._halves[key] = self._sum(mlp_half(self._rank, rows, everyone, sparse))
+        return found
+
+    def _sum(self, operations: Iterable[Operation]) -> tuple[int, int]:
+        """(ps, launches)."""
+        ps = launches = 0
+        for one in operations:
+            ps += self.operation(one)
+            launches += one.launches
+        return ps, launches
+
+    def operation(self, one: Operation) -> int:
+        """ps of one operation of distsim.serving.operations on an idle device or idle links."""
+        if one.kernel is None:
+            return self._links.time(one.operation, one.bytes, one.group)
+        return round(self._kernel(one.kernel) * PS_PER_S)
+
+    def _kernel(self, kernel: Kernel) -> float:
+        """Seconds of one kernel inside a model."""
+        answer = self.chain.answer(kernel, self._rank.gpu)
+        if kernel.kind not in ("gemm", "grouped_gemm") or not answer.source.startswith("tile_wave"):
+            return answer.seconds
+        launch, hidden, bandwidth = self._launches.of(kernel.dtype)
+        return max(answer.seconds - hidden, launch + kernel.bytes / bandwidth)
+
+
+class _Launches:
+    """What the fits of GEMMs on a GPU say of a launch, by data type."""
+
+    def __init__(self, rank: Rank) -> None:
+        self._gpu = rank.gpu
+        self._known: dict[str, tuple[float, float, float]] = {}
+
+    def of(self, dtype: str) -> tuple[float, float, float]:
+        """(s of a launch, s that were the host's in its measurement, bytes/s of streaming weights)."""
+        if dtype not in self._known:
+            from distsim.cost.kernels.tile_wave import TileWave
+
+            wave = TileWave()
+            plain, own = wave.parameters(self._gpu, "bf16"), wave.parameters(self._gpu, dtype)
+            if plain is None or own is None:
+                self._known[dtype] = (0.0, 0.0, float("inf"))
+            else:
+                launch = plain[0].overhead_us * 1e-6
+                hidden = max(0.0, own[0].overhead_us * 1e-6 - launch)
+                self._known[dtype] = (launch, hidden, self._gpu.memory_bandwidth * own[0].memory_efficiency)
+        return self._known[dtype]
