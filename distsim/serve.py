@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,7 @@ from distsim.params import parse, validated
 from distsim.provenance import provenance
 from distsim.registry import lookup
 from distsim.serving.deployment import Deployment
-from distsim.serving.fleet import Pool, make_replicas, make_times
+from distsim.serving.fleet import Pool, gpus_of, make_replicas, make_times
 from distsim.serving.log import IterationLog
 from distsim.serving.replica import Replica
 from distsim.serving.requests.table import Requests
@@ -46,7 +46,16 @@ class ServeSpec(BaseModel):
     sessions: str | None = Field(None, description="shared prefixes and turns of generated requests")
     qps: float | None = Field(None, gt=0, description="requests per second: rescales a trace, or the rate of a process")
     n: int | None = Field(None, ge=1, description="how many requests")
-    stretch: float = Field(1.0, gt=0, description="arrivals of a trace so many times as far apart")
+    arrivals: str | None = Field(None, description="an arrival process for the lengths of a file")
+    duration: str | None = Field(None, description="of arrivals, such as 10min; of a file: of the trace, before it is stretched")
+    stretch: float | None = Field(None, gt=0, description="arrivals of a file so many times as far apart")
+    start: str | None = Field(None, description="leave out what a file has before this time")
+    order: str | None = Field(None, description="rows of a file out of order: error (default) or sort")
+    zero: str | None = Field(None, description="rows of a file with 0 tokens: clamp (default), drop or error")
+    max_prompt: int | None = Field(None, ge=1, description="longer prompts are clamped, and counted")
+    max_output: int | None = Field(None, ge=1, description="longer answers are clamped, and counted")
+    max_total: int | None = Field(None, ge=2, description="prompt and answer together; answers yield first")
+    deadline: str | None = Field(None, description="after arrival, such as 30s: the client gives up")
     concurrency: int = Field(0, ge=0, description="closed loop: keep so many requests in the system instead")
     seed: int = 0
     stepped: bool = Field(False, description="simulate every iteration by itself (slower, same answer)")
@@ -89,10 +98,11 @@ def _pool(fields: dict[str, Any], topology: Topology, alone: bool) -> Pool:
         fields["gpu"] = name
     pool = Pool.of(fields)
     if alone and "replicas" not in fields:
-        count = topology.hosts // pool.deployment.ranks
+        each = gpus_of(pool, make_times(pool, topology)) if pool.times.startswith("afd") else pool.deployment.ranks
+        count = topology.hosts // each
         if count < 1:
             raise ConfigError(
-                f"one replica takes {pool.deployment.ranks} GPUs, {topology.spec} has {topology.hosts}",
+                f"one replica takes {each} GPUs, {topology.spec} has {topology.hosts}",
                 fix="Make the cluster larger (gpus=N), or tp x pp x dp smaller.",
             )
         pool = pool.model_copy(update={"replicas": count})
@@ -106,12 +116,10 @@ def _topology(cluster: str) -> Topology:
 
 def read_requests(spec: ServeSpec) -> Requests:
     """The requests that a specification asks for. Raises ConfigError."""
-    from distsim.serving.requests.read import requests
+    from distsim.serving.requests.read import RequestsSpec, requests
 
-    return requests(
-        spec.requests, qps=spec.qps, n=spec.n, lengths=spec.lengths, seed=spec.seed, stretch=spec.stretch,
-        sessions=spec.sessions,
-    )  # fmt: skip
+    fields = {name: value for name, value in spec.model_dump(exclude={"requests"}).items() if name in RequestsSpec.model_fields}
+    return requests(spec.requests, **fields)
 
 
 def router_of(text: str, rng: np.random.Generator) -> Router:
@@ -142,18 +150,23 @@ def serve(
     if table is None:
         say(None, "reading requests")
         table = read_requests(spec)
-    _check_room(spec, topology)
+    times = [make_times(pool, topology) for pool in spec.pools]
+    gpus = [gpus_of(pool, one) for pool, one in zip(spec.pools, times, strict=True)]
+    _check_room(spec, gpus, topology)
     clock, log = Clock(), IterationLog()
     rng = np.random.default_rng(spec.seed)
     service = Service(clock, table, router_of(spec.router, rng), spec.concurrency)
     hash_block = table.hash_block if table.hashes else 0
     replicas: list[Replica] = []
     pool_of: list[tuple[str, str, int]] = []
+    providers: list[IterationTimes] = []
     for number, pool in enumerate(spec.pools):
-        times = make_times(pool, topology)
-        made = make_replicas(pool, pool.replicas, len(replicas), clock, log, service.ended, times, hash_block, spec.stepped)
+        first = len(replicas)
+        made = make_replicas(
+            pool, pool.replicas, first, clock, log, service.ended, times[number], hash_block, spec.stepped
+        )
         replicas += made
-        pool_of += [(pool.name or f"pool {number}", pool.deployment.device.name, pool.deployment.ranks)] * len(made)
+        pool_of += [(pool.name or f"pool {number}", pool.deployment.device.name, gpus[number])] * len(made)
     total = len(table)
 
     def watch(now: int) -> None:
@@ -166,14 +179,27 @@ def serve(
     return ServingResult(
         requests=request_columns(service.requests, table.names), iterations=log.columns(),
         replicas=tuple(replica_row(r, *whose) for r, whose in zip(replicas, pool_of, strict=True)),
-        end=clock.now, spec=spec.model_dump(), provenance=provenance((spec.requests,), topology, "idle links"),
-        counts={"events": clock.events, "iterations": sum(r.iterations for r in replicas)}, warnings=table.warnings,
+        end=clock.now, spec=spec.model_dump(),
+        provenance={
+            **provenance((spec.requests,), topology, "idle links"), "seed": spec.seed, "requests": table.source,
+            "times": [_provider(pool.times, times) for pool, times in zip(spec.pools, providers, strict=True)],
+        },
+        counts={"requests": total, "events": clock.events, "iterations": sum(r.iterations for r in replicas)},
+        warnings=(*table.warnings, *(text for times in providers for text in getattr(times, "warnings", ()))),
     )  # fmt: skip
 
 
-def _check_room(spec: ServeSpec, topology: Topology) -> None:
-    """Raises ConfigError where the pools take more GPUs than there are, or nobody serves."""
-    wanted = sum(pool.replicas * pool.deployment.ranks for pool in spec.pools)
+def _provider(text: str, times: Any) -> dict[str, Any]:
+    """What a provider of iteration times says of its answers: usual relative error (None: it does not say), and kernels by source."""
+    chain = getattr(times, "chain", None)
+    error = times.error() if hasattr(times, "error") else None if chain is None else chain.error()
+    sources = {} if chain is None else {source: share.kernels for source, share in chain.provenance().items()}
+    return {"times": text, "error": error, "sources": sources}
+
+
+def _check_room(spec: ServeSpec, gpus: Sequence[int], topology: Topology) -> None:
+    """Raises ConfigError where the pools, with so many GPUs per replica, take more than there are, or nobody serves."""
+    wanted = sum(pool.replicas * each for pool, each in zip(spec.pools, gpus, strict=True))
     if wanted > topology.hosts:
         raise ConfigError(
             f"the replicas take {wanted} GPUs, {topology.spec} has {topology.hosts}",

@@ -48,3 +48,9 @@ def compute_reference() -> Path:
 def training_reference() -> Path:
     """Published and measured training performance."""
     return reference_folder("training")
+
+
+@pytest.fixture
+def serving_reference() -> Path:
+    """Runs of Vidur and vLLM, request traces, measured serving points."""
+    return reference_folder("serving")

@@ -68,7 +68,7 @@ class Communication:
     def enter(self, task: int, device: int, call: CollectiveCall) -> None:
         """A member has come to its collective. Raises CollectiveError when members disagree."""
         now = self._clock.env.now
-        if len(call.members) == 1:
+        if len(call.ranks or call.members) == 1:
             self._recorder.collective(call, now, now, now, "none")
             self._soon([task])
             return

@@ -96,28 +96,30 @@ class Placer:
         """Transfers of a collective and the algorithm's name. Raises CollectiveError, ConfigError, UnknownNameError."""
         if call.operation not in DEFAULTS:
             raise UnknownNameError("collective operation", call.operation, DEFAULTS)
-        if options.nccl is not None:
+        if options.nccl is not None and not call.algorithm:
             self._refuse_part(call)
             if self._nccl is None:
                 from distsim.engine.nccl import NcclPlacer
 
                 self._nccl = NcclPlacer(self._topology, self._stores)
             if self._nccl.serves(call.operation):
-                return self._nccl.collective(call, self._hosts[np.array(call.members)], options.nccl, options.endpoint_ps)
-        algorithm = options.algorithms.get(call.operation) or self._usual(call)
+                hosts = self._hosts[np.array(call.ranks or call.members)]
+                return self._nccl.collective(call, hosts, options.nccl, options.endpoint_ps)
+        members = call.ranks or call.members
+        algorithm = call.algorithm or options.algorithms.get(call.operation) or self._usual(call)
         dims, per_dim = self._dims(call, options, algorithm)
         wanted = Collective(
-            call.operation, len(call.members), call.bytes, options.chunks, call.root, options.window, dims, per_dim,
+            call.operation, len(members), call.bytes, options.chunks, call.root, options.window, dims, per_dim,
             options.optimization,
         )  # fmt: skip
         plan = (algorithm, wanted, options.endpoint_ps)
-        key = (*plan, call.members)
+        key = (*plan, members)
         found = self._transfers.get(key)
         if found is None:
             pattern = self._patterns.get(plan)
             if pattern is None:
                 pattern = pattern_of(schedule(algorithm, wanted), options.endpoint_ps)
-            found = pattern.on(self._hosts[np.array(call.members)])
+            found = pattern.on(self._hosts[np.array(members)])
             self._held += len(pattern)
             if self._held > _REMEMBER:
                 self._patterns.clear()
@@ -135,9 +137,10 @@ class Placer:
         """The algorithm where none is asked for: DEFAULTS; hierarchical where a large operation spans a whole topology of
         several levels, in order, so that all rails or all dimensions carry it."""
         sizes = tuple(d.size for d in self._topology.dimensions) or self._topology.levels
-        if call.operation not in _SPREAD or sum(size > 1 for size in sizes) < 2 or math.prod(sizes) != len(call.members):
+        ranks = call.ranks or call.members
+        if call.operation not in _SPREAD or sum(size > 1 for size in sizes) < 2 or math.prod(sizes) != len(ranks):
             return DEFAULTS[call.operation]
-        hosts = self._hosts[np.array(call.members)]
+        hosts = self._hosts[np.array(ranks)]
         return "hierarchical" if np.array_equal(hosts, np.arange(len(hosts))) else DEFAULTS[call.operation]
 
     def _dims(
@@ -148,9 +151,10 @@ class Placer:
         self._refuse_part(call)
         if algorithm != "hierarchical":
             return (), ()
-        if not sizes or math.prod(sizes) != len(call.members):
+        size = len(call.ranks or call.members)
+        if not sizes or math.prod(sizes) != size:
             raise ConfigError(
-                f"hierarchical {call.operation} of {len(call.members)} ranks does not fit {self._topology.spec}",
+                f"hierarchical {call.operation} of {size} ranks does not fit {self._topology.spec}",
                 expected="a topology of several dimensions whose sizes multiply to the group's, such as nd:...",
                 fix="Take another --algorithm for this operation.",
             )

@@ -24,7 +24,8 @@ class Kind(IntEnum):
 class CollectiveCall:
     """One member's part in a collective. Members whose ``key`` is equal meet; they must agree on all the rest.
 
-    key: (communicator, how many collectives that communicator has had before), unique within the run.
+    key: (communicator, how many collectives that communicator has had before), unique among those that have not ended.
+    ranks: the devices that communicate, where the members stand for them: ranks in lockstep need only one task.
     """
 
     key: tuple[Any, int]
@@ -34,6 +35,8 @@ class CollectiveCall:
     root: int = 0  #: index in members
     dims: int = -1  #: bits of the topology dimensions that take part, -1 for all
     label: str = ""  #: name of the communicator, for people
+    ranks: tuple[int, ...] = ()  #: devices, in ring order; empty: the members
+    algorithm: str = ""  #: one of distsim's own that the workload insists on; empty: as the run's options say
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,15 @@ depends on the order in which simultaneous events were inserted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop
+from heapq import heappop, heappush
 from typing import Any, Protocol
 
 import simpy
 
 from distsim.errors import ConfigError
 
-DELIVERY, TIMER, SETTLE = 0, 1, 2  #: priorities within an instant, first to last
+#: priorities within an instant, first to last; LATE callbacks see all that has ended at their instant
+DELIVERY, TIMER, LATE, SETTLE = 0, 1, 2, 3
 END_OF_TIME = 1 << 62  #: ps
 _NEVER = 1 << 63  #: after any event
 
@@ -66,13 +67,16 @@ class Clock:
         """Let a data plane run on this clock."""
         self._planes.append(plane)
 
-    def call_at(self, time: int, callback: Callable[[Any], None], subject: Any = None) -> Call:
-        """Call ``callback(call)`` at a time not before now. Raises ConfigError beyond the end of time."""
+    def call_at(self, time: int, callback: Callable[[Any], None], subject: Any = None, priority: int = TIMER) -> Call:
+        """Call ``callback(call)`` at a time not before now; ``priority``: TIMER or LATE. Raises ConfigError beyond the end of
+        time."""
         if time >= END_OF_TIME:
             raise ConfigError("the run goes beyond 2^62 ps (53 days)", fix="Check durations, sizes and bandwidths.")
-        call = Call(self.env, callback, subject)
         env = self.env
-        env.schedule(call, TIMER, time - env._now)
+        if time < env._now:
+            raise ValueError(f"a call at {time} ps, which is before now, {env._now} ps")
+        call = Call(env, callback, subject)
+        heappush(env._queue, (time, priority, next(env._eid), call))  # NOTE: env.schedule() by hand
         return call
 
     def settle(self, decide: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Serving systems as far as they decide how long an iteration takes and how much memory is left: their defaults, with sources."""
+"""Serving systems as far as they decide how long an iteration takes and how much memory is left: defaults, with their sources."""
 
 from __future__ import annotations
 
@@ -40,18 +40,21 @@ class Backend:
     chunked: bool
 
 
-#: one kernel launched by PyTorch's host code, in s: 4 to 6 us (Fernandez et al., "The framework tax", EMNLP 2023)
-LAUNCH = 5e-6
+#: s of the host for one operation that is no part of a graph. A call of an all-reduce that takes 5 us in a graph takes 20 us in a
+#: loop of Python on the hosts of H100 and B200 (``reference/nccl``, vLLM and SGLang, eager and graph); inside models 60 us pass
+#: between launches of eager modules (aiconfigurator, collector/layerwise/fpm_ground_truth, Nsight traces of vLLM 0.20 on B300).
+#: Compiled code (vLLM) is taken for the loop, modules that are called one by one for the middle of the two.
+COMPILED, EAGER = 20e-6, 40e-6
 BACKENDS = {
     # vLLM 0.12 (vllm/config, engine/arg_utils.py): gpu_memory_utilization 0.9; on H100 and larger 8192 batched tokens and 1024
     # sequences for its server; blocks of 16; graphs of 1, 2, 4, then each multiple of 8 (16 from 256 on), up to 512
-    "vllm": Backend("vllm", 0.9, False, 8192, 1024, 16, 512, 8, 8, 0.0, 0.0, LAUNCH, "custom", True),
+    "vllm": Backend("vllm", 0.9, False, 8192, 1024, 16, 512, 8, 8, 0.0, 0.0, COMPILED, "custom", True),
     # SGLang 0.5 (server_args.py): mem_fraction_static about 0.88 of 80 GB; chunked_prefill_size 8192; pages of 1 token;
     # graphs up to 256 or 512 sequences; scheduling hidden behind the GPU (zero-overhead batch scheduler, SGLang 0.4 blog)
-    "sglang": Backend("sglang", 0.88, False, 8192, 1024, 1, 512, 8, 8, 0.0, 0.0, LAUNCH, "custom", True),
+    "sglang": Backend("sglang", 0.88, False, 8192, 1024, 1, 512, 8, 8, 0.0, 0.0, EAGER, "custom", True),
     # TensorRT-LLM 1.x (llmapi/llm_args.py): free_gpu_memory_fraction 0.9 of what weights leave; max_num_tokens 8192;
     # max_batch_size 2048; blocks of 32; overlap scheduler hides the host's work
-    "trtllm": Backend("trtllm", 0.9, True, 8192, 2048, 32, 2048, 8, 8, 0.0, 0.0, LAUNCH, "trtllm", False),
+    "trtllm": Backend("trtllm", 0.9, True, 8192, 2048, 32, 2048, 8, 8, 0.0, 0.0, EAGER, "trtllm", False),
 }
 
 

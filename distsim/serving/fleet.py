@@ -16,6 +16,7 @@ from distsim.serving.iteration import IterationTimes
 from distsim.serving.kv.blocks import Blocks
 from distsim.serving.kv.prefix import PrefixBlocks
 from distsim.serving.kv.sizes import kv_blocks
+from distsim.serving.lanes import GroupTimes, Lanes, LockstepReplica
 from distsim.serving.log import IterationLog
 from distsim.serving.replica import Replica
 from distsim.serving.request import Request
@@ -42,23 +43,33 @@ class Pool(Parameters):
         return validated(cls, "pool", {**mine, "deployment": Deployment.of(**fields)})
 
 
-def scheduler_options(text: str) -> tuple[type[Scheduler], Any]:
-    """Class and parameters of ``NAME:key=value,...``. Raises UnknownNameError, ConfigError."""
+def scheduler_options(text: str, usual: Mapping[str, Any] | None = None) -> tuple[type[Scheduler], Any]:
+    """Class and parameters of ``NAME:key=value,...``; those of ``usual`` that it knows and that are not given are added.
+
+    Raises UnknownNameError, ConfigError.
+    """
     name, options = parse(text)
     found: type[Scheduler] = lookup("scheduler", name)
-    return found, validated(found.Params, name, options)
+    more = {key: value for key, value in (usual or {}).items() if key in found.Params.model_fields}
+    return found, validated(found.Params, name, {**more, **options})
 
 
-def make_scheduler(text: str, blocks: int, stages: int, hash_block: int = 0, block: int | None = None) -> Scheduler:
+def make_scheduler(
+    text: str, blocks: int, stages: int, hash_block: int = 0, usual: Mapping[str, Any] | None = None
+) -> Scheduler:
     """A policy with a KV cache of its own: one that shares prefixes where the policy wants it and requests have any.
 
-    hash_block: tokens that the requests' hashes number, 0 where they have none. block: overrides the policy's.
+    hash_block: tokens that the requests' hashes number, 0 where they have none. usual: options that ``text`` may leave out.
     """
-    found, params = scheduler_options(text)
-    size = block or params.block
+    found, params = scheduler_options(text, usual)
     shares = hash_block > 0 and getattr(params, "prefix_caching", False)
-    kv = PrefixBlocks(blocks, size, hash_block) if shares else Blocks(blocks, size)
+    kv = PrefixBlocks(blocks, params.block, hash_block) if shares else Blocks(blocks, params.block)
     return found(params, kv, stages)
+
+
+def usual_options(deployment: Deployment) -> dict[str, int]:
+    """What a deployment's software has for a scheduler."""
+    return {"block": deployment.block_tokens, "max_num_batched_tokens": deployment.budget}
 
 
 def make_times(pool: Pool, topology: Topology | None) -> IterationTimes:
@@ -71,8 +82,21 @@ def make_times(pool: Pool, topology: Topology | None) -> IterationTimes:
         made: IterationTimes = component(pool.deployment, topology)
         return made
     given = validated(component.Params, name, options).model_dump()
-    made = component(**given)
+    made = component(pool.deployment, topology, **given) if getattr(component, "of_deployment", False) else component(**given)
     return made
+
+
+def gpus_of(pool: Pool, times: IterationTimes) -> int:
+    """GPUs of one replica."""
+    return int(getattr(times, "ranks", pool.deployment.ranks))
+
+
+def _together(pool: Pool, times: Any) -> Any:
+    if not hasattr(times, "group_steady"):
+        raise ConfigError(
+            f"times={pool.times} knows no attention data parallelism (dp={pool.deployment.dp})", expected="times=model or afd"
+        )
+    return GroupTimes(times)
 
 
 def make_replicas(
@@ -80,11 +104,17 @@ def make_replicas(
     times: IterationTimes, hash_block: int = 0, stepped: bool = False,
 ) -> list[Replica]:  # fmt: skip
     """``count`` replicas of a pool, numbered from ``first``. Raises OutOfMemoryError where the model does not fit."""
-    blocks = kv_blocks(pool.deployment) if pool.kv_blocks is None else pool.kv_blocks
+    blocks = pool.kv_blocks
+    if blocks is None:
+        blocks = times.kv_blocks() if hasattr(times, "kv_blocks") else kv_blocks(pool.deployment)
+    lanes, usual = pool.deployment.dp, usual_options(pool.deployment)
     made = []
     for number in range(first, first + count):
-        scheduler = make_scheduler(pool.scheduler, blocks, times.stages, hash_block)
-        replica = Replica(number, clock, scheduler, times, log, ended, stepped)
+        schedulers = [make_scheduler(pool.scheduler, blocks, times.stages, hash_block, usual) for _ in range(lanes)]
+        if lanes == 1:
+            replica = Replica(number, clock, schedulers[0], times, log, ended, stepped)
+        else:
+            replica = LockstepReplica(number, clock, Lanes(schedulers), _together(pool, times), log, ended, stepped)
         replica.role = pool.role
         made.append(replica)
     return made

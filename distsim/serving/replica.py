@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from distsim.kernel.clock import Call, Clock
 from distsim.serving.batch import Batch
@@ -13,7 +13,7 @@ from distsim.serving.request import Request
 from distsim.serving.scheduler import Scheduler
 
 #: runs of equal iterations that a stretch is planned ahead for: it may be cut by an arrival, and the rest was in vain
-_AHEAD = 32
+AHEAD = 32
 
 
 class _Stretch:
@@ -40,6 +40,14 @@ class _Stretch:
         return before + count, start + ps * count
 
 
+class Runner(Protocol):
+    """Runs iterations of one replica: distsim.serving.live."""
+
+    def run(self, shape: Any, speed: float, done: Callable[[int], None]) -> None:
+        """Start an iteration. ``done`` is told, at its end, the ps that its first stage took."""
+        ...
+
+
 class Replica:
     """States: idle, or with up to ``stages`` batches in flight.
 
@@ -62,6 +70,10 @@ class Replica:
         self.iterations = 0
         self.busy = 0  #: ps in which the first stage computed
         self.speed = 1.0  #: iterations take so many times as long
+        self.runner: Runner | None = None  #: runs iterations where their times are not known beforehand
+        #: disaggregation: told of every batch when its iteration begins, with the ps of its stages where they are known
+        self.began: Callable[[Replica, Batch, tuple[int, ...]], None] | None = None
+        self.coming = 0  #: requests whose keys and values are on their way to this replica
         self._clock = clock
         self._env = clock.env  # NOTE: its _now spares the hot path a property
         self._log = log
@@ -103,7 +115,7 @@ class Replica:
     @property
     def outstanding(self) -> int:
         """Requests here, waiting or being served."""
-        return self.scheduler.outstanding
+        return self.scheduler.outstanding + self.coming
 
     @property
     def queued(self) -> int:
@@ -134,7 +146,9 @@ class Replica:
                 if request.scheduled < 0:
                     request.scheduled = now
             self._flying += 1
-            if self.stages > 1:
+            if self.runner is not None:
+                self._run(batch)
+            elif self.stages > 1:
                 self._pass_on(batch)
             elif batch.prefills or self._stepped:
                 self._step(batch)
@@ -162,6 +176,25 @@ class Replica:
         if epoch == self._epoch:
             self._finish(batch, 1)
 
+    def _run(self, batch: Batch) -> None:
+        """One iteration that takes as long as it takes."""
+        shape, now, epoch = batch.shape(), self._env._now, self._epoch
+        scheduler, number = self.scheduler, self.number
+        what = (1, shape.sequences, shape.kv, len(shape.prefills), shape.tokens - shape.sequences)
+        then = (len(scheduler.waiting), scheduler.kv.used)
+        self.iterations += 1
+
+        def ended(busy: int) -> None:
+            if epoch == self._epoch:
+                self._log.append((number, now, self._env._now - now, *what, *then))
+                self.busy += busy
+                self._finish(batch, 1)
+
+        if self.began is not None:
+            self.began(self, batch, self.times.times(shape))
+        assert self.runner is not None
+        self.runner.run(shape, self.speed, ended)
+
     def _pass_on(self, batch: Batch) -> None:
         """One iteration through the stages: each takes batches in the order in which they were formed."""
         shape = batch.shape()
@@ -186,7 +219,13 @@ class Replica:
 
     def _fast_forward(self, batch: Batch) -> None:
         """As many iterations as are alike but for the tokens in cache."""
-        most = self.scheduler.steady(batch)
+        runs = self._runs(batch, self.scheduler.steady(batch))
+        before, start, ps, count = runs[-1]
+        stretch = self._stretch = _Stretch(batch, runs, before + count)
+        stretch.call = self._clock.call_at(start + ps * count, self._stretched)
+
+    def _runs(self, batch: Batch, most: int) -> list[tuple[int, int, int, int]]:
+        """The next iterations of a batch that only generates, at most ``most`` and not too far ahead, as runs."""
         decodes = batch.decodes
         assert decodes is not None
         n, kv, longest = len(decodes.members), decodes.kv, decodes.longest
@@ -194,7 +233,7 @@ class Replica:
         at = self._env._now
         done = 0
         runs: list[tuple[int, int, int, int]] = []
-        while done < most and len(runs) < _AHEAD:
+        while done < most and len(runs) < AHEAD:
             ps, count = steady(n, kv, longest)
             if speed != 1.0:
                 ps = round(ps * speed)
@@ -205,8 +244,7 @@ class Replica:
             done += count
             kv += n * count
             longest += count
-        stretch = self._stretch = _Stretch(batch, runs, done)
-        stretch.call = self._clock.call_at(at, self._stretched)
+        return runs
 
     def _stretched(self, call: Call) -> None:
         """The stretch has ended, here or where it was cut."""
@@ -230,8 +268,10 @@ class Replica:
         for before, start, ps, count in stretch.runs:
             if before >= upto:
                 break
-            count = min(count, upto - before)
-            self._log.append((self.number, start, ps, count, n, kv + n * before, 0, 0, waiting, used + decodes.grown(before)))
+            if count > upto - before:
+                count = upto - before
+            now_used = used + decodes.grown(before) if before else used
+            self._log.append((self.number, start, ps, count, n, kv + n * before, 0, 0, waiting, now_used))
             self.busy += ps * count
         self.iterations += upto
 

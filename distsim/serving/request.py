@@ -30,8 +30,8 @@ class Request:
 
     __slots__ = (
         "arrival", "blocks", "cached", "cohort", "completed", "computed", "deadline", "first", "handoff", "hashes", "held",
-        "left", "output", "prefill", "priority", "prompt", "reason", "replica", "restarts", "row", "scheduled", "serial",
-        "session", "tenant",
+        "lane", "left", "output", "prefill", "priority", "prompt", "reason", "replica", "restarts", "row", "scheduled",
+        "serial", "session", "tenant",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,7 @@ class Request:
         self.cached = 0  #: prompt tokens that a prefix cache held at its first admission
         #: prefill only: it leaves its replica with its first token, which keeps its keys and values until they have been sent
         self.handoff = False
+        self.lane = 0  #: attention data parallel rank of its replica
         self.replica = -1  #: the last that it was sent to
         self.reason = ""  #: why it was dropped
 

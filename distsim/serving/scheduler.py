@@ -169,12 +169,17 @@ class Scheduler:
             else:
                 done.append(request)
         for request in done:
-            self.seated -= 1
             if request.left:
+                self.seated -= 1
                 continue  # handed on: its blocks are released when they have been sent
             request.completed = now
-            self.kv.release(request)
+            self.vacate(request)
         return done
+
+    def vacate(self, request: Request) -> None:
+        """A request is done: its seat and its blocks are free."""
+        self.seated -= 1
+        self.kv.release(request)
 
     def withdraw(self, request: Request) -> bool:
         """Take a request out of the queue (its client has given up). False if it is not waiting."""

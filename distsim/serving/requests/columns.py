@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class Columns:
     """The cells of one file.
 
     cells: by name, a pyarrow array or a list, of equal lengths; None is an empty cell.
-    lines: the line of each row in the file, None where that is its number + ``first``.
+    first, unit: number and name of the file's first row, for messages.
     """
 
     def __init__(self, file: str, cells: dict[str, Any], rows: int, *, first: int, unit: str) -> None:
@@ -62,20 +62,20 @@ class Columns:
         values = self.numbers(name, None if default is None else float(default))
         bad = np.flatnonzero((values != np.floor(values)) | (values < least) | (values >= _MOST))
         if len(bad):
-            self._refuse(int(bad[0]), name, f"a whole number of at least {least}")
+            self.refuse(int(bad[0]), name, f"a whole number of at least {least}")
         return values.astype(np.int64)
 
     def integers(self, name: str) -> NDArray[np.int64]:
         """Whole numbers to the last digit, up to 2^62: times in ps or ns."""
         column = self._array(name)
         try:
-            exact = _numpy(column.cast("int64")) if not column.null_count and not _boolean(column) else None
+            exact = None if _boolean(column) or column.null_count else _numpy(column.cast("int64"))
         except (ValueError, TypeError):
             exact = None
         values = self.whole(name) if exact is None else exact
         bad = np.flatnonzero((values < 0) | (values >= 1 << 62))
         if len(bad):
-            self._refuse(int(bad[0]), name, "a whole number from 0 to 2^62")
+            self.refuse(int(bad[0]), name, "a whole number from 0 to 2^62")
         return values
 
     def numbers(self, name: str, default: float | None = None) -> NDArray[np.float64]:
@@ -91,7 +91,7 @@ class Columns:
                     values = _numpy(column.cast("double", safe=False) if not _text(column) else column.cast("double"))
                     bad = np.flatnonzero(~np.isfinite(values))
                     if len(bad):
-                        self._refuse(int(bad[0]), name, "a finite number")
+                        self.refuse(int(bad[0]), name, "a finite number")
                     return values
             except (ValueError, TypeError, NotImplementedError):
                 column = None
@@ -108,7 +108,7 @@ class Columns:
             numbers = [] if cell is None else cell
             # NOTE: bool is an int in Python, and no number in JSON
             if not isinstance(numbers, list) or not set(map(type, numbers)) <= {int}:
-                self._refuse(row, name, "a list of whole numbers")
+                self.refuse(row, name, "a list of whole numbers")
             found.append(numbers)
         return found
 
@@ -139,7 +139,7 @@ class Columns:
         except (TypeError, ValueError, OverflowError):
             value = math.nan
         if not math.isfinite(value):
-            self._refuse(row, name, "a finite number")
+            self.refuse(row, name, "a finite number")
         return value
 
     def _cells(self, name: str) -> list[Any]:
@@ -151,7 +151,8 @@ class Columns:
     def _lists(self) -> dict[str, list[Any]]:
         return {}
 
-    def _refuse(self, row: int, name: str, expected: str) -> None:
+    def refuse(self, row: int, name: str, expected: str) -> NoReturn:
+        """Raises ConfigError about one cell."""
         cell = self._cells(name)[row]
         shown = repr(cell) if len(repr(cell)) <= 60 else repr(cell)[:57] + "..."
         raise ConfigError(f"{shown} cannot be used", where=self.place(row, name), expected=expected)
@@ -215,6 +216,9 @@ def _csv(data: bytes, text: str, path: str) -> Columns:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"has two columns {twice[0]!r}", where=path)
+    data = data.rstrip()
+    if b"\n" not in data:
+        raise ConfigError("has one line", where=path, expected="a header and a row per request")
     uneven: list[Any] = []
 
     def note(row: Any) -> str:
@@ -225,15 +229,13 @@ def _csv(data: bytes, text: str, path: str) -> Columns:
         table = arrow_csv.read_csv(
             pa.BufferReader(data),
             read_options=arrow_csv.ReadOptions(use_threads=False, column_names=names, skip_rows=1),
-            parse_options=arrow_csv.ParseOptions(invalid_row_handler=note),
+            parse_options=arrow_csv.ParseOptions(invalid_row_handler=note, ignore_empty_lines=False),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""],
                 quoted_strings_can_be_null=True,
             ),
         )  # fmt: skip
     except pa.ArrowInvalid as error:
-        if "Empty CSV file" in str(error):
-            raise ConfigError("has a header and no requests", where=path) from None
         raise ConfigError(f"is no CSV file ({error})", where=path) from None
     if uneven:
         first = uneven[0]
@@ -246,7 +248,7 @@ def _csv(data: bytes, text: str, path: str) -> Columns:
 
 def _json_lines(text: str, path: str) -> Columns:
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.rstrip().split("\n"), 1):
         try:
             row = json.loads(line)
         except ValueError as error:

@@ -51,9 +51,7 @@ def needed(qps: float | None, name: str) -> float:
     return qps
 
 
-def renewal(
-    gaps: Callable[[int], NDArray[np.float64]], n: int | None, until: int | None, name: str
-) -> NDArray[np.int64]:
+def renewal(gaps: Callable[[int], NDArray[np.float64]], n: int | None, until: int | None, name: str) -> NDArray[np.int64]:
     """Arrivals after independent gaps, of which ``gaps(k)`` draws the next k, in seconds; the first comes after a gap.
 
     NOTE: each gap is rounded to ps and the sum is of whole numbers, so that no digit is lost late in a long run.

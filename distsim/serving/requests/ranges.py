@@ -55,8 +55,8 @@ def bounds(text: str) -> tuple[int, int]:
 
 
 class RangeParameters(Parameters):
-    """``prompt=100-2000,output=10-500``: each by itself; or ``total=1024-4096,ratio=20``: one draw, cut as Vidur's generators do
-    (output = ceil(total / (1 + ratio)), the prompt the rest)."""
+    """``prompt=100-2000,output=10-500``: each by itself; or ``total=1024-4096,ratio=20``: one draw, cut as Vidur's generators
+    do (output = ceil(total / (1 + ratio)), the prompt the rest)."""
 
     prompt: Range | None = Field(None, description="prompt tokens, MIN-MAX or one number")
     output: Range | None = Field(None, description="output tokens, MIN-MAX or one number")
@@ -74,14 +74,15 @@ class RangeParameters(Parameters):
 
 
 def drawn(
-    params: RangeParameters, n: int, draw: Callable[[int, int, int], Tokens]
+    params: RangeParameters, rng: np.random.Generator, draw: Callable[[int, int, np.random.Generator], Tokens]
 ) -> tuple[Tokens, Tokens]:
-    """Pairs where ``draw(low, high, n)`` gives n numbers of tokens."""
+    """Pairs where ``draw(low, high, rng)`` gives numbers of tokens. Prompts and outputs have a stream each, so that the first k
+    pairs are the same however many are drawn."""
+    prompts, outputs = rng.spawn(2)
     if params.total is not None and params.ratio is not None:
-        total = draw(*bounds(params.total), n)
+        total = draw(*bounds(params.total), prompts)
         output = np.minimum(np.ceil(total / (1 + params.ratio)).astype(np.int64), total - 1)
         return total - output, output
-    assert params.prompt is not None and params.output is not None
-    return draw(*bounds(params.prompt), n), draw(*bounds(params.output), n)
-
-
+    assert params.prompt is not None
+    assert params.output is not None
+    return draw(*bounds(params.prompt), prompts), draw(*bounds(params.output), outputs)

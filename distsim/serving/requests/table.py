@@ -16,8 +16,9 @@ class Requests:
     """n requests in order of arrival. Row numbers are the requests' identities in every result.
 
     hashes: by row, one number per full block of ``hash_block`` tokens of the prompt; equal numbers are equal content *with
-    equal content before it* (a chain), so a prefix is shared exactly as far as the numbers agree. A row may go on beyond the prompt:
-    those blocks name what will be generated, which later turns of a session repeat. No row (or an empty one): nothing shared.
+    equal content before it* (a chain), so a prefix is shared exactly as far as the numbers agree. A row may go on beyond the
+    prompt: those blocks name what will be generated, which later turns of a session repeat. No row (or an empty one):
+    nothing shared.
     session: requests of one conversation have one number, -1 for none; they should go where their prefix is.
     deadline: ps after arrival at which the client gives up, 0 for never.
     after, think: row of the turn of the same session that comes before this one, -1 for none; the client answers ``think`` ps

@@ -16,7 +16,7 @@ from distsim.registry import lookup, names
 from distsim.serving.requests.columns import Columns, load, nearest
 from distsim.serving.requests.process import Rate
 from distsim.serving.requests.table import Requests, requests_of
-from distsim.units import PS_PER_S, format_time, parse_time
+from distsim.units import PS_PER_NS, PS_PER_S, format_time, parse_time
 
 Factor = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Order = Literal["error", "sort"]
@@ -51,8 +51,9 @@ class Rows:
             new[rows] = np.arange(len(rows))
             optional["after"] = new[optional["after"]]
         return replace(
-            self, arrival=None if self.arrival is None else self.arrival[rows], prompt=self.prompt[rows], output=self.output[rows],
-            optional=optional, hashes={at: self.hashes[row] for at, row in enumerate(rows.tolist()) if row in self.hashes},
+            self, arrival=None if self.arrival is None else self.arrival[rows], prompt=self.prompt[rows],
+            output=self.output[rows], optional=optional,
+            hashes={at: self.hashes[row] for at, row in enumerate(rows.tolist()) if row in self.hashes},
         )  # fmt: skip
 
     def warned(self, *texts: str) -> Rows:
@@ -93,6 +94,21 @@ def read_rows(file: str, format: str | None = None) -> Rows:
     reader: type[Format] = lookup("requests", format, where=file) if format is not None else recognise(columns)
     columns.need(reader.columns)
     return reader.rows(columns)
+
+
+def picoseconds(columns: Columns, name: str, unit: int, default: float | None = None) -> NDArray[np.int64]:
+    """Times of a column in units of ``unit`` ps. Raises ConfigError on what is negative or beyond 2^62 ps (53 days)."""
+    if unit <= PS_PER_NS and default is None:
+        times = columns.integers(name)  # to the last digit
+        late = np.flatnonzero(times >= (1 << 62) // unit)
+        found = times * unit
+    else:
+        values = columns.numbers(name, default)
+        late = np.flatnonzero((values < 0) | (values * unit >= float(1 << 62)))
+        found = np.rint(np.where((values < 0) | (values * unit >= float(1 << 62)), 0, values) * unit).astype(np.int64)
+    if len(late):
+        columns.refuse(int(late[0]), name, "a time from 0 to 53 days")
+    return found
 
 
 def recognise(columns: Columns) -> type[Format]:
@@ -149,19 +165,6 @@ def ordered(rows: Rows, order: Order) -> Rows:
     return rows.take(np.argsort(rows.arrival, kind="stable")).warned(
         f"{rows.file}: {len(back)} requests arrive before the one above them; sorted by arrival"
     )
-
-
-def replay(params: ReplayParameters, format: str | None = None) -> Requests:
-    """The requests of a file: mended, ordered, cut to the window, then stretched; a window's start is the new time 0.
-
-    Raises ConfigError where the file cannot be used or the window is empty.
-    """
-    rows = without_zeros(read_rows(params.file, format), params.zero)
-    if rows.arrival is None:
-        raise ConfigError(
-            "has lengths and no arrivals", where=params.file, fix="Give arrivals, such as --arrivals poisson:qps=4."
-        )
-    return requests_from(windowed(ordered(rows, params.order), params), params)
 
 
 def windowed(rows: Rows, params: ReplayParameters) -> Rows:

@@ -75,19 +75,19 @@ class Static(Reserving):
                 request.left -= 1
                 if request.first < 0:
                     request.first = now
-                if request.left:
+                if request.left and not request.handoff:
                     batch.decodes.add(request)
                 else:
                     done.append(request)
             batch.prefills = []
-        for request in done:
+        ended = [request for request in done if not request.left]  # the others are handed on, with their blocks
+        for request in ended:
             request.completed = now
-            self.seated -= 1
+        self.seated -= len(done)
         if batch.decodes.members:
-            batch.ended.extend(done)
+            batch.ended.extend(ended)
             self._groups.append(batch)
         else:
-            for request in done if self.params.leaks else [*batch.ended, *done]:
-                if not request.kept:
-                    self.kv.release(request)
+            for request in ended if self.params.leaks else [*batch.ended, *ended]:
+                self.kv.release(request)
         return done

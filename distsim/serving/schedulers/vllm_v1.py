@@ -7,15 +7,23 @@ Rules (vLLM 0.8 and later, ``vllm/v1/core/sched/scheduler.py``, first come first
   loses its blocks and goes to the head of the queue, to compute prompt and generated tokens anew.
 - Only if nobody was preempted, waiting requests are admitted in order, at most ``max_num_seqs`` running at once, as far as
   budget and blocks go. What the prefix cache holds of the prompt is not computed again; the last token always is.
+- ``whole_prompt``: a waiting request is admitted only if there are blocks for all that it has to compute, not merely for what
+  the budget has left (``scheduler_reserve_full_isl``, on since 0.19). Without it a full cache preempts more.
+- ``ahead``: iterations are decided one ahead (``--async-scheduling``, on since 0.14): the next is decided when this one begins,
+  so that the GPU never waits for the host. Who arrives during an iteration is not in the next but in the one after it, and the
+  seat and blocks of who ends with an iteration are free for the one after the next. An idle replica decides at once.
 """
 
 from __future__ import annotations
+
+from itertools import islice
 
 from pydantic import Field
 
 from distsim.params import Count
 from distsim.registry import register
 from distsim.serving.batch import Batch
+from distsim.serving.kv.blocks import Blocks
 from distsim.serving.request import Request
 from distsim.serving.scheduler import Scheduler, SchedulerParams
 
@@ -31,8 +39,17 @@ class VllmV1(Scheduler):
         max_num_batched_tokens: Count = Field(8192, description="tokens of an iteration")
         prefix_caching: bool = Field(True, description="find the beginnings of prompts in the KV cache")
         chunked: bool = Field(True, description="compute a prompt in parts where the budget is short")
+        whole_prompt: bool = Field(True, description="admit a prompt only where all of it fits the cache")
+        ahead: bool = Field(False, description="decide every iteration while the one before it runs")
 
     params: Params
+
+    def __init__(self, params: Params, kv: Blocks, stages: int = 1) -> None:
+        """See Scheduler."""
+        super().__init__(params, kv, stages)
+        self._fresh = 0  #: at the end of the queue: came since the last decision, of which the next one does not know
+        self._leaving: list[Request] = []  #: done, and the next decision does not know
+        self._hidden = False  #: the last decision did not know all
 
     def refusal(self, request: Request) -> str:
         """See Scheduler.refusal."""
@@ -42,6 +59,47 @@ class VllmV1(Scheduler):
 
     def next_batch(self) -> Batch | None:
         """See the module."""
+        if not self.params.ahead:
+            self._fresh = 0
+            return self._form()
+        self._hidden = self._fresh > 0 or bool(self._leaving)
+        batch = self._form()
+        self._fresh = 0
+        for request in self._leaving:
+            super().vacate(request)
+        self._leaving.clear()
+        if batch is None and self._hidden:  # nothing was decided ahead
+            self._hidden = False
+            batch = self._form()
+        return batch
+
+    def steady(self, batch: Batch) -> int:
+        """See Scheduler.steady."""
+        return 1 if self._hidden else super().steady(batch)
+
+    def enqueue(self, request: Request) -> None:
+        """See Scheduler.enqueue."""
+        before = len(self.waiting)
+        super().enqueue(request)
+        self._fresh += len(self.waiting) - before
+
+    def withdraw(self, request: Request) -> bool:
+        """See Scheduler.withdraw."""
+        known = len(self.waiting) - self._fresh
+        fresh = any(request is one for one in islice(self.waiting, known, None))
+        found = super().withdraw(request)
+        self._fresh -= found and fresh
+        return found
+
+    def vacate(self, request: Request) -> None:
+        """See Scheduler.vacate."""
+        if self.params.ahead:
+            self._leaving.append(request)
+        else:
+            super().vacate(request)
+
+    def _form(self) -> Batch | None:
+        """A batch of what is known."""
         kv, pool = self.kv, self.pool
         if self.landed:
             self.seat_landed(self.params.max_num_seqs)
@@ -107,7 +165,8 @@ class VllmV1(Scheduler):
     def _admit(self, chosen: list[tuple[Request, int]], budget: int) -> None:
         """Waiting requests, in order, as far as budget, seats and blocks go."""
         kv, waiting, params = self.kv, self.waiting, self.params
-        while waiting and budget > 0 and self.seated < params.max_num_seqs:
+        hidden = self._fresh if params.ahead else 0
+        while len(waiting) > hidden and budget > 0 and self.seated < params.max_num_seqs:
             request = waiting[0]
             cached = kv.match(request) if kv.shares else 0
             new = request.prefill - cached
@@ -116,7 +175,8 @@ class VllmV1(Scheduler):
                     break
                 new = budget
             blocks = kv.need(cached + new)
-            if blocks - cached // kv.block > (kv.free_without(request, cached) if cached else kv.free):
+            wanted = kv.need(request.prefill) if params.whole_prompt else blocks
+            if wanted - cached // kv.block > (kv.free_without(request, cached) if cached else kv.free):
                 break
             waiting.popleft()
             kv.admit(request, cached, blocks)

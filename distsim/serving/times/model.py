@@ -7,7 +7,7 @@ were measured one by one, and are put right here:
 - Weights come from main memory. A benchmark calls one GEMM again and again, and small weights stay in L2; in a model every
   layer has its own. A GEMM takes no less than the traffic of its operands at the fitted share of the memory bandwidth.
 - fp8 GEMMs were measured with 12 to 14 us of host time per call (docs/compute.md), which a graph, or a host that runs ahead,
-  hides: the launch of a bf16 GEMM on that GPU stands for it.
+  hides: the launches of a bf16 GEMM on that GPU and of the kernel that quantises x stand for it.
 - Outside a graph the host launches every kernel: an iteration takes no less than that.
 """
 
@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from distsim.cost.chain import Chain, default_chain
 from distsim.cost.kernel import Kernel
+from distsim.cost.kernels.stream import LAUNCH
 from distsim.errors import ConfigError
 from distsim.params import Count, Parameters
 from distsim.registry import register
@@ -74,6 +75,7 @@ class ModelTimes:
         self._times: dict[Shape, tuple[int, ...]] = {}
         self._works: dict[tuple[Work, ...], tuple[int, ...]] = {}
         self._steady: dict[tuple[int, int], int] = {}
+        self._group_steady: dict[tuple[tuple[int, int] | None, ...], int] = {}
         self._halves: dict[tuple[object, ...], tuple[int, int]] = {}
 
     def times(self, shape: Shape) -> tuple[int, ...]:
@@ -99,6 +101,16 @@ class ModelTimes:
         if len(shapes) != self.deployment.dp:
             raise ConfigError(f"{len(shapes)} shapes for {self.deployment.dp} data parallel ranks")
         return self._of(tuple(NOTHING if shape is None else self._work(shape) for shape in shapes))
+
+    def group_steady(self, lanes: Sequence[tuple[int, int, int] | None]) -> tuple[int, int]:
+        """As ``steady``, of data parallel ranks that only generate: (sequences, kv, longest) of each, None: nothing to do."""
+        places = tuple(None if lane is None else (lane[0], -(-lane[1] // lane[0]) // self.bucket) for lane in lanes)
+        ps = self._group_steady.get(places)
+        if ps is None:
+            shapes = [None if lane is None else Shape((), lane[0], lane[1], lane[2], lane[0]) for lane in lanes]
+            ps = self._group_steady[places] = sum(self.group_times(shapes))
+        means = [-(-lane[1] // lane[0]) for lane in lanes if lane is not None]
+        return ps, min((mean // self.bucket + 1) * self.bucket - mean for mean in means)
 
     def _work(self, shape: Shape) -> Work:
         return padded(self._rank, work_of(shape, self.bucket, self._captured))
@@ -183,6 +195,8 @@ class _Launches:
                 self._known[dtype] = (0.0, 0.0, float("inf"))
             else:
                 launch = plain[0].overhead_us * 1e-6
-                hidden = max(0.0, own[0].overhead_us * 1e-6 - launch)
+                # NOTE: a narrow GEMM is two kernels, the first of which quantises x
+                both = launch + (LAUNCH if own[0].quantise_bandwidth else 0.0)
+                hidden = max(0.0, own[0].overhead_us * 1e-6 - both)
                 self._known[dtype] = (launch, hidden, self._gpu.memory_bandwidth * own[0].memory_efficiency)
         return self._known[dtype]

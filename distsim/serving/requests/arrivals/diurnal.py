@@ -1,7 +1,7 @@
 """Arrivals whose rate follows the day: a Poisson process with a rate that depends on the time.
 
-Without a profile the rate is ``qps * (1 + amplitude * cos(2 pi (t - peak) / period))``; with ``profile=3+2+2+5+9+7`` the period is
-divided into that many even parts, whose rates are to each other as those numbers. Either way ``qps`` is the mean over a period.
+Without a profile the rate is ``qps * (1 + amplitude * cos(2 pi (t - peak) / period))``; with ``profile=3+2+2+5+9+7`` the period
+is divided into that many even parts, whose rates are to each other as those numbers. ``qps`` is the mean over a period.
 Drawn by thinning: candidates come at the highest rate, each stays with probability rate(t) / highest.
 
 Source: Lewis and Shedler, "Simulation of nonhomogeneous Poisson processes by thinning" (1979).
@@ -99,5 +99,5 @@ class Diurnal:
             parts.append(np.rint(kept * PS_PER_S).astype(np.int64))
             count += len(kept)
             if start >= _LATEST_S and until is None and n is not None and count < n:
-                raise ConfigError("arrivals go beyond 2^62 ps (53 days)", where="diurnal", fix="Raise the rate or ask for fewer.")
+                raise ConfigError("arrivals go beyond 2^62 ps (53 days)", where="diurnal", fix="Raise the rate.")
         return cut(np.concatenate(parts) if parts else np.empty(0, np.int64), n, until)

@@ -103,8 +103,9 @@ class MarkovModulated:
         whole = float(passed[-1])
         while n is None and (not len(drawn) or drawn[-1] < whole):
             done(len(drawn), 0, n, until, "mmpp")
-            more = np.cumsum(arrivals.standard_exponential(max(1024, len(drawn))))
-            drawn = np.concatenate((drawn, more + (drawn[-1] if len(drawn) else 0.0)))
+            more = arrivals.standard_exponential(max(1024, len(drawn)))
+            more[0] += drawn[-1] if len(drawn) else 0.0  # NOTE: before summing: the same sum, to the last bit, as of one draw
+            drawn = np.concatenate((drawn, np.cumsum(more)))
         drawn = drawn[: int(np.searchsorted(drawn, whole))]
         at = np.searchsorted(passed[1:], drawn)  # NOTE: the first stretch that reaches it, so never one of rate 0
         seconds = begin[at] + (drawn - passed[at]) / rate[at]
@@ -128,7 +129,7 @@ class MarkovModulated:
                 break
             if len(lasting) > MOST:
                 raise ConfigError(
-                    f"more than {MOST:,} changes of state", where="mmpp", fix="Lengthen the sojourns, raise the rates or ask for less."
+                    f"more than {MOST:,} changes of state", where="mmpp", fix="Lengthen the sojourns or ask for less."
                 )
         kept = int(np.searchsorted(ends, end))  # sojourns that are over before the end
         if until is None and kept < len(ends) and passed is not None and (expected[kept - 1] if kept else 0.0) < passed:

@@ -35,6 +35,6 @@ class Static:
     def times(self, n: int | None, until: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
         """``n`` zeros. Raises ConfigError without ``n``."""
         if n is None:
-            raise ConfigError("a duration does not say how many requests come at time 0", where="static", expected="a number (n)")
+            raise ConfigError("a duration does not say how many come at time 0", where="static", expected="a number (n)")
         done(n, 0, n, until, "static")
         return np.zeros(n if until is None or until > 0 else 0, np.int64)

@@ -36,9 +36,9 @@ class Uniform:
         return type(self)(Uniform.Params(qps=qps))
 
     def times(self, n: int | None, until: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
-        """See ArrivalProcess; nothing is drawn. Arrival i is at (i + 1)/qps, rounded once, so no error adds up."""
+        """See ArrivalProcess; nothing is drawn. Arrival i is at (i + 1)/qps, rounded once, so that no error adds up."""
         gap = PS_PER_S / needed(self.params.qps, "uniform")
         count = min(n if n is not None else 1 << 62, int(until / gap) + 1 if until is not None else 1 << 62)
         done(count, int(count * gap), n, until, "uniform")
-        times = np.rint(np.arange(1, count + 1) * gap).astype(np.int64)
+        times: NDArray[np.int64] = np.rint(np.arange(1, count + 1) * gap).astype(np.int64)
         return times if until is None else times[times < until]

@@ -6,6 +6,8 @@ Source: Patel et al., "Splitwise" (2024); github.com/Azure/AzurePublicDataset.
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import numpy as np
 
 from distsim.errors import ConfigError
@@ -25,6 +27,9 @@ class Azure:
     def rows(columns: Columns) -> Rows:
         """See Format."""
         texts = [text.strip().removesuffix("Z").removesuffix("+00:00") for text in columns.texts("TIMESTAMP")]
+        zoned = next((row for row, text in enumerate(texts) if "+" in text or "-" in text[10:]), None)
+        if zoned is not None:
+            _refuse(texts[zoned], zoned, columns)
         try:
             times = np.array(texts, dtype="datetime64[ns]")
         except ValueError:
@@ -32,14 +37,14 @@ class Azure:
         missing = np.flatnonzero(np.isnat(times))
         if len(missing):
             _refuse("", int(missing[0]), columns)
-        since = (times - times.min()).astype(np.int64)
-        # NOTE: from the first *row*; where a later one is earlier, order=sort makes that the first, at time 0
+        since = (times - times.min()).astype(np.int64)  # ns
         far = np.flatnonzero(since >= (1 << 62) // 1000)
         if len(far):
             raise ConfigError("more than 53 days after the first", where=columns.place(int(far[0]), "TIMESTAMP"))
         return Rows(
-            file=columns.file, arrival=since * 1000, prompt=columns.whole("ContextTokens"), output=columns.whole("GeneratedTokens")
-        )
+            file=columns.file, arrival=since * 1000, prompt=columns.whole("ContextTokens"),
+            output=columns.whole("GeneratedTokens"),
+        )  # fmt: skip
 
 
 def _time(text: str, row: int, columns: Columns) -> np.datetime64:
@@ -47,10 +52,9 @@ def _time(text: str, row: int, columns: Columns) -> np.datetime64:
         return np.datetime64(text, "ns")
     except ValueError:
         _refuse(text, row, columns)
-        raise
 
 
-def _refuse(text: str, row: int, columns: Columns) -> None:
+def _refuse(text: str, row: int, columns: Columns) -> NoReturn:
     raise ConfigError(
         f"{text!r} is no time" if text else "is empty", where=columns.place(row, "TIMESTAMP"),
         expected="2023-11-16 18:17:03.9799600 (UTC, without an offset)",

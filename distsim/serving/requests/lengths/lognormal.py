@@ -3,8 +3,8 @@
 Each side is told by its median and sigma (of the logarithm) or by its mean and 99th percentile:
 ``lognormal:prompt_median=1000,prompt_sigma=1,output_mean=200,output_p99=800``. Drawn values are rounded, to at least 1 token.
 
-From mean m and p99 q: sigma is the smaller root of sigma^2/2 - z sigma + ln(q/m) = 0 with z = 2.326, the normal 99th percentile;
-there is none where q/m > exp(z^2/2) = 14.97, which no lognormal law reaches.
+From mean m and p99 q: sigma is the smaller root of sigma^2/2 - z sigma + ln(q/m) = 0 with z = 2.326, the normal 99th
+percentile; there is none where q/m > exp(z^2/2) = 14.97, which no lognormal law reaches.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ _Positive = Annotated[float, Field(ge=1, le=LONGEST, allow_inf_nan=False)]
 _Sigma = Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)]
 
 
-def _law(
-    side: str, median: float | None, sigma: float | None, mean: float | None, p99: float | None
-) -> tuple[float, float]:
+def _law(side: str, median: float | None, sigma: float | None, mean: float | None, p99: float | None) -> tuple[float, float]:
     """(mu, sigma) of the logarithm. Raises ValueError."""
     if median is not None and sigma is not None and mean is None and p99 is None:
         return math.log(median), sigma
@@ -36,7 +34,7 @@ def _law(
     ratio = math.log(p99 / mean)
     if not 0 <= ratio <= _Z99**2 / 2:
         raise ValueError(
-            f"{side}: a lognormal law's 99th percentile is 1 to {math.exp(_Z99**2 / 2):.2f} times its mean, not {p99 / mean:.4g} times"
+            f"{side}: a lognormal law's p99 is 1 to {math.exp(_Z99**2 / 2):.2f} times its mean, not {p99 / mean:.4g} times"
         )
     found = _Z99 - math.sqrt(_Z99**2 - 2 * ratio)
     return math.log(mean) - found**2 / 2, found

@@ -1,4 +1,4 @@
-"""Lengths of a file of requests, of any format that is read: pairs stay pairs, so how long answers go with long prompts is kept.
+"""Lengths of a file of requests, of any format: pairs stay pairs, so what answers go with long prompts is kept.
 
 ``trace:file=azure_conv.csv`` draws with replacement; ``pick=shuffle`` deals all pairs in a random order, then again in another,
 ``pick=order`` as the file has them, over and over. Files of lengths without arrivals will do.

@@ -20,4 +20,4 @@ class Uniform:
 
     def pairs(self, n: int, rng: np.random.Generator) -> tuple[Tokens, Tokens]:
         """See Lengths."""
-        return drawn(self.params, n, lambda low, high, k: rng.integers(low, high, k, endpoint=True))
+        return drawn(self.params, rng, lambda low, high, stream: stream.integers(low, high, n, endpoint=True))

@@ -36,4 +36,4 @@ class Zipf:
     def pairs(self, n: int, rng: np.random.Generator) -> tuple[Tokens, Tokens]:
         """See Lengths."""
         theta = self.params.theta
-        return drawn(self.params, n, lambda low, high, k: low + zipf_ranks(high - low + 1, theta, k, rng))
+        return drawn(self.params, rng, lambda low, high, stream: low + zipf_ranks(high - low + 1, theta, n, stream))

@@ -1,0 +1,164 @@
+"""A service over time: queue, requests in service, KV cache and tokens per second in equal buckets; batch sizes by time; and the
+times between tokens.
+
+Integrals are exact: a quantity that holds from a to b counts in every bucket for as long as it lies in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsim.analysis.serving import held
+from distsim.serving.result import ServingResult
+from distsim.units import PS_PER_S
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+#: buckets of a run
+BUCKETS = 240
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """Columns by bucket, which begin at ``start`` ps and last ``width`` ps each.
+
+    queued: requests that wait for their first iteration, mean over the bucket; running: that have begun and not ended.
+    kv: share of all KV blocks in use. busy: share of the replicas that compute. Rates are per second: arrivals and
+    completions of requests, prompt tokens computed, output tokens emitted.
+    """
+
+    start: Ints
+    width: int
+    queued: Floats
+    running: Floats
+    kv: Floats
+    busy: Floats
+    arrivals: Floats
+    completions: Floats
+    prompt_tokens: Floats
+    output_tokens: Floats
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+def series(result: ServingResult, buckets: int = BUCKETS) -> Series:
+    """The run in equal buckets from 0 to its end (fewer where it is shorter than so many ps)."""
+    end = max(1, result.end)
+    width = -(-end // max(1, buckets))
+    count = -(-end // width)
+    edges = np.arange(count + 1, dtype=np.int64) * width
+    requests, log = result.requests, result.iterations
+    begun = requests.scheduled >= 0
+    done = requests.completed >= 0
+    until = np.where(done, requests.completed, end)
+    waits = begun | (requests.status == 2)
+    blocks = np.array([row.kv_blocks for row in sorted(result.replicas, key=lambda row: row.number)], dtype=np.int64)
+    rows, starts, ends = _held(result)
+    start, took = log["start"], log["ps"] * log["count"]
+    total = float(blocks.sum())
+    lasting = np.maximum(took, 1)
+    return Series(
+        edges[:-1], width,
+        _mean(edges, requests.arrival[waits], np.where(begun, requests.scheduled, end)[waits], np.ones(int(waits.sum()))),
+        _mean(edges, requests.scheduled[begun], until[begun], np.ones(int(begun.sum()))),
+        _mean(edges, starts, ends, log["used"][rows] / total) if total else np.zeros(count),
+        _mean(edges, starts, ends, np.full(len(rows), 1.0 / max(1, len(result.replicas)))),
+        _rate(edges, requests.arrival), _rate(edges, requests.completed[done]),
+        _mean(edges, start, start + lasting, log["tokens"] * (PS_PER_S / lasting)),
+        _mean(edges, start, start + lasting, log["sequences"] * log["count"] * (PS_PER_S / lasting))
+        + _rate(edges, requests.first[requests.first >= 0]),
+    )  # fmt: skip
+
+
+def _held(result: ServingResult) -> tuple[Ints, Ints, Ints]:
+    """Of all replicas: rows of the iterations, and from when until when each is the last begun."""
+    found = [held(result, row.number) for row in result.replicas]
+    if not found:
+        none = np.zeros(0, np.int64)
+        return none, none, none
+    rows, starts, ends = (np.concatenate(column) for column in zip(*found, strict=True))
+    return rows, starts, ends
+
+
+def _mean(edges: Ints, begin: Ints, end: Ints, value: Floats) -> Floats:
+    """Mean over each bucket of the sum of values that hold from ``begin`` to ``end``."""
+    at = np.concatenate((begin, end))
+    order = np.argsort(at, kind="stable")
+    at, step = at[order], np.concatenate((value, -value))[order]
+    level = np.cumsum(step)
+    if not len(at):
+        return np.zeros(len(edges) - 1)
+    area = np.concatenate(([0.0], np.cumsum(level[:-1] * np.diff(at))))
+    held_until = np.interp(edges, at, area)
+    return np.asarray(np.maximum(0.0, np.diff(held_until) / np.diff(edges)))
+
+
+def _rate(edges: Ints, at: Ints) -> Floats:
+    """Events per second in each bucket; one at the very end belongs to the last."""
+    place = np.minimum(at // (edges[1] - edges[0]), len(edges) - 2)
+    counted = np.bincount(place, minlength=len(edges) - 1)
+    return np.asarray(counted * (PS_PER_S / float(edges[1] - edges[0])))
+
+
+def batch_sizes(result: ServingResult) -> tuple[Ints, Floats]:
+    """Requests of an iteration, ascending, and the share of the busy time that iterations of that size took."""
+    log = result.iterations
+    size = log["sequences"] + log["prefills"]
+    took = (log["ps"] * log["count"]).astype(np.float64)
+    if not took.sum():
+        return np.zeros(0, np.int64), np.zeros(0)
+    sizes, place = np.unique(size, return_inverse=True)
+    return sizes.astype(np.int64), np.bincount(place, weights=took) / took.sum()
+
+
+def stalls(result: ServingResult) -> Ints:
+    """By row of the requests: the longest time between two of its tokens, ps; 0 for requests of one token, -1 where it is not
+    known.
+
+    It is the longest gap between ends of generating iterations on its replica from its first token on. That is exact where its
+    replica generated just as often as it emitted, which is checked request by request; not so after preemptions, where a
+    budget kept some from generating, and with several pipeline stages.
+    """
+    requests, log = result.requests, result.iterations
+    found = np.full(len(requests), -1, np.int64)
+    found[requests.done & (requests.output == 1)] = 0
+    candidates = requests.done & (requests.output > 1)
+    for row in result.replicas:
+        rows = np.flatnonzero((log["replica"] == row.number) & (log["sequences"] > 0))
+        mine = np.flatnonzero(candidates & (requests.replica == row.number))
+        if len(rows) and len(mine):
+            rows = rows[np.argsort(log["start"][rows], kind="stable")]
+            found[mine] = _longest(log, rows, requests.first[mine], requests.completed[mine], requests.output[mine])
+    return found
+
+
+def _longest(log: Any, rows: Ints, first: Ints, completed: Ints, output: Ints) -> Ints:
+    """Longest gap between the ends of iterations from ``first`` to ``completed``; -1 where they are not output - 1 in number.
+
+    Every row is ``count`` iterations of ``ps``; requests join and leave between rows, never inside one."""
+    start, ps, count = (log[name][rows] for name in ("start", "ps", "count"))
+    end = start + ps * count
+    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(count)))
+    low = np.searchsorted(end, first, side="right")
+    high = np.searchsorted(end, completed, side="right")
+    known = (high > low) & (before[high] - before[low] == output - 1)
+    found = np.full(len(first), -1, np.int64)
+    if not known.any():
+        return found
+    low, high, first = low[known], high[known], first[known]
+    # the first iteration of a row ends some time after the one before it, the others ps later each
+    gap = np.maximum(start + ps - np.concatenate((np.zeros(1, np.int64), end[:-1])), np.where(count > 1, ps, 0))
+    begun = start[low] + ps[low] - first
+    longest = np.maximum(begun, np.where(count[low] > 1, ps[low], 0))
+    more = np.flatnonzero(high > low + 1)
+    if len(more):
+        pairs = np.stack((low[more] + 1, high[more]), axis=1).ravel()
+        longest[more] = np.maximum(longest[more], np.maximum.reduceat(np.append(gap, 0), pairs)[::2])
+    found[known] = longest
+    return found
