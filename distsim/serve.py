@@ -21,6 +21,7 @@ from distsim.provenance import provenance
 from distsim.registry import lookup
 from distsim.serving.deployment import Deployment
 from distsim.serving.fleet import Pool, gpus_of, make_replicas, make_times
+from distsim.serving.iteration import IterationTimes
 from distsim.serving.log import IterationLog
 from distsim.serving.replica import Replica
 from distsim.serving.requests.table import Requests
@@ -47,7 +48,7 @@ class ServeSpec(BaseModel):
     qps: float | None = Field(None, gt=0, description="requests per second: rescales a trace, or the rate of a process")
     n: int | None = Field(None, ge=1, description="how many requests")
     arrivals: str | None = Field(None, description="an arrival process for the lengths of a file")
-    duration: str | None = Field(None, description="of arrivals, such as 10min; of a file: of the trace, before it is stretched")
+    duration: str | None = Field(None, description="of arrivals, such as 10min; of a file: before it is stretched")
     stretch: float | None = Field(None, gt=0, description="arrivals of a file so many times as far apart")
     start: str | None = Field(None, description="leave out what a file has before this time")
     order: str | None = Field(None, description="rows of a file out of order: error (default) or sort")
@@ -131,13 +132,15 @@ def router_of(text: str, rng: np.random.Generator) -> Router:
 
 
 def serve(
-    spec: ServeSpec | None = None, *, table: Requests | None = None, progress: Progress | None = None, **point: Any
-) -> ServingResult:
+    spec: ServeSpec | None = None, *, table: Requests | None = None, providers: Sequence[IterationTimes] | None = None,
+    progress: Progress | None = None, **point: Any,
+) -> ServingResult:  # fmt: skip
     """Simulate a service.
 
     Args:
         spec: what to simulate; or its fields, flat, as keywords (model, cluster, tp, requests, qps ...).
         table: requests that have been read or made already.
+        providers: iteration times of the pools, as ``providers_of`` made them for an earlier run: they remember their answers.
         progress: told what is going on.
 
     Raises:
@@ -150,8 +153,9 @@ def serve(
     if table is None:
         say(None, "reading requests")
         table = read_requests(spec)
-    times = [make_times(pool, topology) for pool in spec.pools]
-    gpus = [gpus_of(pool, one) for pool, one in zip(spec.pools, times, strict=True)]
+    if providers is None:
+        providers = providers_of(spec)
+    gpus = [gpus_of(pool, times) for pool, times in zip(spec.pools, providers, strict=True)]
     _check_room(spec, gpus, topology)
     clock, log = Clock(), IterationLog()
     rng = np.random.default_rng(spec.seed)
@@ -159,11 +163,10 @@ def serve(
     hash_block = table.hash_block if table.hashes else 0
     replicas: list[Replica] = []
     pool_of: list[tuple[str, str, int]] = []
-    providers: list[IterationTimes] = []
     for number, pool in enumerate(spec.pools):
         first = len(replicas)
         made = make_replicas(
-            pool, pool.replicas, first, clock, log, service.ended, times[number], hash_block, spec.stepped
+            pool, pool.replicas, first, clock, log, service.ended, providers[number], hash_block, spec.stepped
         )
         replicas += made
         pool_of += [(pool.name or f"pool {number}", pool.deployment.device.name, gpus[number])] * len(made)
@@ -189,8 +192,14 @@ def serve(
     )  # fmt: skip
 
 
+def providers_of(spec: ServeSpec) -> list[IterationTimes]:
+    """Iteration times of every pool. Raises ConfigError, UnknownNameError."""
+    topology = _topology(spec.cluster)
+    return [make_times(pool, topology) for pool in spec.pools]
+
+
 def _provider(text: str, times: Any) -> dict[str, Any]:
-    """What a provider of iteration times says of its answers: usual relative error (None: it does not say), and kernels by source."""
+    """What a provider of iteration times says of itself: usual relative error (None: it does not say), kernels by source."""
     chain = getattr(times, "chain", None)
     error = times.error() if hasattr(times, "error") else None if chain is None else chain.error()
     sources = {} if chain is None else {source: share.kernels for source, share in chain.provenance().items()}

@@ -1,5 +1,5 @@
-"""A service over time: queue, requests in service, KV cache and tokens per second in equal buckets; batch sizes by time; and the
-times between tokens.
+"""A service over time: queue, requests in service, KV cache and tokens per second in equal buckets; batch sizes by time; and
+the times between tokens.
 
 Integrals are exact: a quantity that holds from a to b counts in every bucket for as long as it lies in it.
 """
@@ -28,7 +28,8 @@ class Series:
     """Columns by bucket, which begin at ``start`` ps and last ``width`` ps each.
 
     queued: requests that wait for their first iteration, mean over the bucket; running: that have begun and not ended.
-    kv: share of all KV blocks in use. busy: share of the replicas that compute. Rates are per second: arrivals and
+    batch: requests of an iteration, mean over the replicas that compute. kv: share of all KV blocks in use. busy: share of the
+    replicas that compute. Rates are per second: arrivals and
     completions of requests, prompt tokens computed, output tokens emitted.
     """
 
@@ -36,6 +37,7 @@ class Series:
     width: int
     queued: Floats
     running: Floats
+    batch: Floats
     kv: Floats
     busy: Floats
     arrivals: Floats
@@ -63,12 +65,15 @@ def series(result: ServingResult, buckets: int = BUCKETS) -> Series:
     start, took = log["start"], log["ps"] * log["count"]
     total = float(blocks.sum())
     lasting = np.maximum(took, 1)
+    busy = _mean(edges, starts, ends, np.ones(len(rows)))
+    size = _mean(edges, starts, ends, (log["sequences"] + log["prefills"])[rows].astype(np.float64))
     return Series(
         edges[:-1], width,
         _mean(edges, requests.arrival[waits], np.where(begun, requests.scheduled, end)[waits], np.ones(int(waits.sum()))),
         _mean(edges, requests.scheduled[begun], until[begun], np.ones(int(begun.sum()))),
+        np.divide(size, busy, out=np.zeros(count), where=busy > 0),
         _mean(edges, starts, ends, log["used"][rows] / total) if total else np.zeros(count),
-        _mean(edges, starts, ends, np.full(len(rows), 1.0 / max(1, len(result.replicas)))),
+        busy / max(1, len(result.replicas)),
         _rate(edges, requests.arrival), _rate(edges, requests.completed[done]),
         _mean(edges, start, start + lasting, log["tokens"] * (PS_PER_S / lasting)),
         _mean(edges, start, start + lasting, log["sequences"] * log["count"] * (PS_PER_S / lasting))

@@ -109,7 +109,7 @@ def _of_iteration(deployment: Deployment, rank: Rank, times: ModelTimes, shape: 
 def _operations(rank: Rank, shape: Shape, stage: int) -> Iterator[tuple[Operation, int]]:
     """Operations of a stage, and how many layers have them."""
     deployment = rank.deployment
-    work = padded(rank, work_of(shape, BUCKET, captured(deployment)))
+    work = padded(work_of(shape, BUCKET, captured(deployment)))
     kinds = Counter(kind_of(rank, layer) for layer in deployment.layers_of(stage))
     for (sparse, window), count in kinds.items():
         halves = (*attention_half(rank, work, window), *mlp_half(rank, work.rows, work.rows * deployment.dp, sparse))

@@ -5,6 +5,7 @@
   distsim validate astra --data DIR --fail-under matched_fraction=1
   distsim validate nccl --data ../shared/reference/nccl --fail-over mape=0.12
   distsim validate compute --data ../shared/reference/compute --fail-over gemm_mape=0.1
+  distsim validate vidur --data ../shared/reference/serving/vidur --fail-under matched_fraction=1
 
 Prints how many reference rows are met, per group, and the rows that are furthest off. The exit code is 0 when the suite
 ran, whatever it found, unless a --fail-under or --fail-over bound is missed (1).
@@ -20,7 +21,7 @@ from pathlib import Path
 from distsim.errors import ConfigError, UnknownNameError
 
 #: suites and what they check; a static list, so that --help imports nothing
-SUITES = ("astra", "simgrid", "htsim", "goal", "nccl", "compute", "training", "vidur")
+SUITES = ("astra", "simgrid", "htsim", "goal", "nccl", "compute", "training", "vidur", "vllm")
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,14 @@ class Saved:
     links: Any
 
 
-def check_target(folder: str | os.PathLike[str]) -> Path:
-    """The folder to be written. Raises ConfigError if it holds anything but earlier results, or cannot be made."""
+def check_target(folder: str | os.PathLike[str], kind: str = FORMAT) -> Path:
+    """The folder to be written. Raises ConfigError if it holds anything but earlier results (whose summary has ``kind`` as its
+    format), or cannot be made."""
     if not os.fspath(folder):
         raise ConfigError("the folder has no name", where="--output", expected="a folder to write results to")
     target = Path(os.path.realpath(folder))
     if target.is_dir():
-        if any(target.iterdir()) and not _is_results(target):
+        if any(target.iterdir()) and not _is_results(target, kind):
             raise ConfigError(
                 "is a folder that holds something else than distsim's results", where=str(folder), fix="Name another folder."
             )
@@ -63,13 +65,21 @@ def save(result: Result, folder: str | os.PathLike[str], summary: Summary | None
     Raises:
         ConfigError: the folder cannot be written, or holds something else. Nothing has changed then.
     """
-    target = check_target(folder)
-    summary = summary or summarise(result)
+    found = summary or summarise(result)
+    return write_whole(folder, lambda part: _write(part, result, found))
+
+
+def write_whole(folder: str | os.PathLike[str], write: Callable[[Path], None], kind: str = FORMAT) -> Path:
+    """Write a folder whole or not at all: ``write`` fills one beside it, which then takes its name.
+
+    Raises: as check_target; and where ``write`` meets an OSError.
+    """
+    target = check_target(folder, kind)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     try:
         part.mkdir(parents=True)
-        _write(part, result, summary)
+        write(part)
         if target.exists():
             target.rename(old)
         part.rename(target)
@@ -99,12 +109,12 @@ def load(folder: str | os.PathLike[str]) -> Saved:
         raise ConfigError(f"cannot be read: {error}", where=str(folder)) from None
 
 
-def _is_results(folder: Path) -> bool:
+def _is_results(folder: Path, kind: str = FORMAT) -> bool:
     try:
         found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and found.get("format") == FORMAT
+    return isinstance(found, dict) and found.get("format") == kind
 
 
 def _write(folder: Path, result: Result, summary: Summary) -> None:

@@ -8,13 +8,18 @@ from distsim.serving.request import Request
 
 
 class Batch:
-    """prefills: (request, new tokens of its prefill), in order. decodes: those that generate; all advance by one token."""
+    """prefills: (request, new tokens of its prefill), in order. decodes: those that generate; all advance by one token (with
+    speculation by one at least).
 
-    __slots__ = ("decodes", "prefills")
+    wait: ps that it waits for copies of keys and values. behind: ps that copies take beside it: it takes at least as long.
+    """
+
+    __slots__ = ("behind", "decodes", "prefills", "wait")
 
     def __init__(self, prefills: list[tuple[Request, int]], decodes: Cohort | None) -> None:
         self.prefills = prefills
         self.decodes = decodes
+        self.wait = self.behind = 0
 
     def shape(self) -> Shape:
         """Before the iteration."""
@@ -27,8 +32,8 @@ class Batch:
                 samples += 1
         if decodes is None:
             return Shape(tuple(pairs), 0, 0, 0, samples)
-        n = len(decodes.members)
-        return Shape(tuple(pairs), n, decodes.kv, decodes.longest, samples + n)
+        n, width = len(decodes.members), decodes.width
+        return Shape(tuple(pairs), n, decodes.kv, decodes.longest, samples + n * width, width)
 
     @property
     def requests(self) -> list[Request]:

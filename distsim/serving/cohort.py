@@ -14,6 +14,9 @@ class Cohort:
     block: tokens of a KV block that requests take as they grow; 0 where they have reserved what they will need.
     """
 
+    #: tokens that each member computes in an iteration
+    width = 1
+
     __slots__ = ("_ends", "_growth", "_longest", "_serial", "_sorted", "block", "kv", "members", "steps")
 
     def __init__(self, block: int) -> None:
@@ -123,6 +126,10 @@ class Cohort:
             self._ends = ends = [e for e in ends if e[1] == e[2].serial and e[2].cohort is self]
             heapify(ends)
         return ends[0][0] - self.steps
+
+    def begins(self, request: Request) -> int:
+        """Blocks that the next iteration begins for a member."""
+        return 1 if self.block and (request.computed + self.steps) % self.block == 0 else 0
 
     def growth(self) -> int:
         """Blocks that the next iteration begins."""

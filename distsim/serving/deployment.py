@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -35,6 +36,7 @@ class Deployment(Parameters):
     kv_dtype: Literal["bf16", "fp8"] = "bf16"
     backend: str = Field("vllm", description="vllm, sglang or trtllm")
     cuda_graphs: bool = True
+    overlap: bool = Field(True, description="the host prepares the next iteration while the GPU computes (async scheduling)")
     ep_imbalance: float = Field(1.0, ge=1.0, description="rows of the fullest expert-parallel rank over the mean")
     max_tokens: int = Field(0, ge=0, description="most new tokens of an iteration; 0: the backend's")
     block: int = Field(16, ge=1, description="tokens of a KV block")
@@ -53,7 +55,8 @@ class Deployment(Parameters):
             format_named(name, where="deployment")
         where = f"{model.name}, tp={self.tp} pp={self.pp} dp={self.dp} ep={self.ep}"
         if model.heads % self.tp:
-            raise ConfigError(f"tp {self.tp} does not divide {model.heads} attention heads", where=where, fix=_divisors(model.heads))
+            fix = _divisors(model.heads)
+            raise ConfigError(f"tp {self.tp} does not divide {model.heads} attention heads", where=where, fix=fix)
         if model.mla is None and self.tp % model.kv_heads and model.kv_heads % self.tp:
             raise ConfigError(f"tp {self.tp} and {model.kv_heads} key-value heads: neither divides the other", where=where)
         if self.pp > model.layers:
@@ -92,8 +95,9 @@ class Deployment(Parameters):
 
     @property
     def software(self) -> Backend:
-        """The serving system. Raises UnknownNameError."""
-        return backend_named(self.backend)
+        """The serving system, as it runs here: with overlap the GPU does not wait for the host. Raises UnknownNameError."""
+        found = backend_named(self.backend)
+        return replace(found, host=0.0, host_sequence=0.0) if self.overlap else found
 
     @property
     def linear(self) -> Format:
@@ -123,7 +127,7 @@ class Deployment(Parameters):
     @property
     def block_tokens(self) -> int:
         """Tokens of a KV block."""
-        return self.block or self.software.block
+        return self.block
 
     def layers_of(self, stage: int) -> range:
         """Layers of a pipeline stage: even, the first stages one more (vLLM's get_pp_indices gives it to late ones)."""

@@ -11,7 +11,9 @@ class Shape(NamedTuple):
     prefills: (new tokens, tokens of the same request already in the cache), one pair per prefill chunk, in batch order.
     sequences, kv, longest: requests that generate one token each; tokens in cache of all of them together and of the longest,
     before this iteration.
-    samples: sequences whose next token is sampled (all that generate, and prefills that end here).
+    samples: rows whose next token is sampled (all that generate, and prefills that end here).
+    width: new tokens of each generating sequence: 1, or with speculative decoding 1 and the drafted ones, all sampled. Providers
+    that look at ``tokens`` and ``samples`` need not know it: attention reads the cache once for all tokens of a sequence.
     """
 
     prefills: tuple[tuple[int, int], ...]
@@ -19,11 +21,17 @@ class Shape(NamedTuple):
     kv: int
     longest: int
     samples: int
+    width: int = 1
+
+    @property
+    def prompt_tokens(self) -> int:
+        """New tokens of prompts."""
+        return sum(new for new, _ in self.prefills)
 
     @property
     def tokens(self) -> int:
         """New tokens: rows of the linear layers."""
-        return sum(new for new, _ in self.prefills) + self.sequences
+        return sum(new for new, _ in self.prefills) + self.sequences * self.width
 
 
 class IterationTimes(Protocol):

@@ -41,6 +41,11 @@ class GroupShape(NamedTuple):
         return sum(lane.kv for lane in self.lanes if lane is not None)
 
     @property
+    def prompt_tokens(self) -> int:
+        """See Shape."""
+        return sum(new for new, _ in self.prefills)
+
+    @property
     def tokens(self) -> int:
         """See Shape."""
         return sum(lane.tokens for lane in self.lanes if lane is not None)
@@ -75,6 +80,16 @@ class GroupBatch:
     def __init__(self, lanes: list[Batch | None]) -> None:
         self.lanes = lanes
         self.decodes = _Together(lanes)
+
+    @property
+    def wait(self) -> int:
+        """See Batch: all wait for the last."""
+        return max(lane.wait for lane in self.lanes if lane is not None)
+
+    @property
+    def behind(self) -> int:
+        """See Batch."""
+        return max(lane.behind for lane in self.lanes if lane is not None)
 
     @property
     def prefills(self) -> list[tuple[Request, int]]:
@@ -162,6 +177,9 @@ class Lanes(Scheduler):
     def next_batch(self) -> Batch | None:
         """One batch of each lane; None if none has anything to compute."""
         batches = [lane.next_batch() for lane in self.lanes]
+        for lane, batch in zip(self.lanes, batches, strict=True):
+            if lane.transfers is not None and batch is not None:
+                lane.transfers.charge(batch)
         self._count()
         return None if all(batch is None for batch in batches) else GroupBatch(batches)  # type: ignore[return-value]
 
@@ -205,6 +223,22 @@ class Lanes(Scheduler):
     def withdraw(self, request: Request) -> bool:
         """See Scheduler.withdraw."""
         return self.lanes[request.lane].withdraw(request)
+
+    def progress(self, batch: Batch, count: int) -> None:
+        """See Scheduler.progress."""
+        assert isinstance(batch, GroupBatch)
+        for lane, one in zip(self.lanes, batch.lanes, strict=True):
+            if one is not None:
+                lane.progress(one, count)
+
+    def abort(self, request: Request) -> bool:
+        """See Scheduler.abort."""
+        return self.lanes[request.lane].abort(request)
+
+    @property
+    def unread(self) -> int:
+        """See Scheduler.unread."""
+        return sum(lane.unread for lane in self.lanes)
 
     def _count(self) -> None:
         """Preemptions of all lanes."""

@@ -1,4 +1,4 @@
-"""Collectives and messages of one replica on idle links: NCCL's closed form, and the systems' own all-reduce for small messages."""
+"""Collectives and messages of one replica on idle links: NCCL's closed form, and the systems' own all-reduce for small ones."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ class Links:
         """Ranks of the communicator that rank 0 is in."""
         one = self._deployment
         inner = one.tp * one.dp
-        return tuple({
-            "tp": range(one.tp), "dp": range(0, inner, one.tp), "ep": range(inner), "pp": range(0, inner * min(one.pp, 2), inner),
-        }[group])  # fmt: skip
+        ranks = {
+            "tp": range(one.tp), "dp": range(0, inner, one.tp), "ep": range(inner),
+            "pp": range(0, inner * min(one.pp, 2), inner),
+        }  # fmt: skip
+        return tuple(ranks[group])
 
     def time(self, operation: str, size: int, group: str) -> int:
         """ps. Raises CollectiveError, TopologyError where no closed form serves."""

@@ -51,7 +51,7 @@ class Engine:
 
 
 class Ranks:
-    """Devices of a replica: tensor parallel ranks are neighbours, then lanes (data parallel), then stages, from ``first`` on."""
+    """Devices of a replica: tensor parallel ranks are neighbours, then lanes (data parallel), then stages, from first on."""
 
     def __init__(self, deployment: Deployment, first: int = 0) -> None:
         self.deployment, self.first = deployment, first

@@ -6,7 +6,7 @@ from distsim.serving.deployment import Deployment
 from distsim.serving.iteration import Shape
 from distsim.serving.layers import attention, ends, mlp
 from distsim.serving.layers.writer import Rank, Writer
-from distsim.serving.work import Work, work_of
+from distsim.serving.work import FINE, Work, work_of
 from distsim.workload.training.operations import Operation
 
 #: tokens: the mean cached length of generating sequences is rounded up to a multiple of this
@@ -61,7 +61,7 @@ def operations(deployment: Deployment, shape: Shape, stage: int = 0, *, bucket: 
     overlaps: serving systems wait for all-reduces.
     """
     rank = Rank.of(deployment)
-    work = padded(rank, work_of(shape, bucket, captured(deployment)))
+    work = padded(work_of(shape, bucket, captured(deployment)))
     found = before(rank, work.rows, stage)
     for layer in deployment.layers_of(stage):
         sparse, window = kind_of(rank, layer)
@@ -80,10 +80,9 @@ def captured(deployment: Deployment) -> int:
     return deployment.software.graph if deployment.cuda_graphs else 0
 
 
-def padded(rank: Rank, work: Work) -> Work:
-    """A batch with a graph computes as many rows as the next larger captured one; below ``fine`` powers of two."""
+def padded(work: Work) -> Work:
+    """A batch with a graph computes as many rows as the next larger captured one (see distsim.serving.backends)."""
     if not work.graph or not work.sequences:
         return work
-    software, n = rank.deployment.software, work.sequences
-    rows = 1 << (n - 1).bit_length() if n <= software.fine else -(-n // software.step) * software.step
-    return work._replace(rows=rows)
+    n = work.sequences
+    return work._replace(rows=1 << (n - 1).bit_length() if n <= FINE else -(-n // FINE) * FINE)

@@ -31,8 +31,8 @@ class Operations(Protocol):
 
 
 class Talk(NamedTuple):
-    """One communication. group: tp, dp, ep or pp. bytes: per-rank input, or the message. closed: ps that software and idle links
-    take, by the provider's closed form."""
+    """One communication. group: tp, dp, ep or pp. bytes: per-rank input, or the message. closed: ps that software and idle
+    links take, by the provider's closed form."""
 
     operation: str
     bytes: int
@@ -80,7 +80,7 @@ class Programs:
         return found
 
     def _work(self, shape: Shape) -> Work:
-        return padded(self._rank, work_of(shape, self._times.bucket, self._captured))
+        return padded(work_of(shape, self._times.bucket, self._captured))
 
     def _line(self, work: Work, works: tuple[Work, ...], stage: int) -> Line:
         """As ModelTimes sums it: experts and dense layers see the rows of the fullest lane, and the tokens of all."""
@@ -97,7 +97,8 @@ class Programs:
             parts.append(halves[kind])
         parts.append(after(rank, work, stage))
         software = deployment.software
-        host = round((software.host + software.host_sequence * max(one.sequences + len(one.prompts) for one in works)) * PS_PER_S)
+        sequences = max(one.sequences + len(one.prompts) for one in works)
+        host = round((software.host + software.host_sequence * sequences) * PS_PER_S)
         blocks, talks, launches = [host], list[Talk](), 0
         summed: dict[int, tuple[list[int], list[Talk], int]] = {}
         for part in parts:

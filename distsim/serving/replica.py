@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, Protocol
 
 from distsim.kernel.clock import Call, Clock
@@ -39,6 +40,16 @@ class _Stretch:
         before, start, ps, count = self.runs[-1]
         return before + count, start + ps * count
 
+    def forget(self, count: int) -> None:
+        """The first ``count`` iterations have been dealt with: it begins after them."""
+        runs = []
+        for before, start, ps, number in self.runs:
+            over = min(max(count - before, 0), number)
+            if over < number:
+                runs.append((max(before - count, 0), start + ps * over, ps, number - over))
+        self.runs = runs
+        self.upto -= count
+
 
 class Runner(Protocol):
     """Runs iterations of one replica: distsim.serving.live."""
@@ -71,9 +82,17 @@ class Replica:
         self.busy = 0  #: ps in which the first stage computed
         self.speed = 1.0  #: iterations take so many times as long
         self.runner: Runner | None = None  #: runs iterations where their times are not known beforehand
-        #: disaggregation: told of every batch when its iteration begins, with the ps of its stages where they are known
-        self.began: Callable[[Replica, Batch, tuple[int, ...]], None] | None = None
-        self.coming = 0  #: requests whose keys and values are on their way to this replica
+        self.began: Callable[[Replica, Batch], None] | None = None  #: told of batches with prompts when their iteration begins
+        self.launched = self.started = 0  #: ps at which its GPUs were taken, and at which it took requests first (-1: never)
+        self.stopped = -1  #: ps at which its GPUs were given back, -1: never
+        self.failures = 0
+        self.down = 0  #: ps out of service after failures
+        self.draining = False  #: takes no more requests, and stops when it is empty
+        #: told of every request that its client has given up, once it has left
+        self.abandoned: Callable[[Request, Replica], None] | None = None
+        self._abandoned: list[Request] = []  #: given up, and to leave with the iteration that they are in
+        self._before = {"preemptions": 0, "lookups": 0, "hits": 0}  #: counted before failures
+        self._pristine: Scheduler | None = None  #: the empty scheduler, of a replica that may fail
         self._clock = clock
         self._env = clock.env  # NOTE: its _now spares the hot path a property
         self._log = log
@@ -90,6 +109,8 @@ class Replica:
     def arrive(self, request: Request) -> None:
         """A request joins the queue, now."""
         request.replica = self.number
+        if self.role == "prefill":
+            request.handoff = True
         self.scheduler.enqueue(request)
         if self._flying < self.stages:
             self._clock.settle(self._decision)
@@ -115,7 +136,7 @@ class Replica:
     @property
     def outstanding(self) -> int:
         """Requests here, waiting or being served."""
-        return self.scheduler.outstanding + self.coming
+        return self.scheduler.outstanding
 
     @property
     def queued(self) -> int:
@@ -133,6 +154,94 @@ class Replica:
             used += stretch.batch.decodes.grown(done - 1)
         return used
 
+    def match(self, request: Request) -> int:
+        """Tokens of a request's prefill that are in this replica's cache now."""
+        found = self.scheduler.kv.match(request)
+        if found and self._stretch is not None:  # blocks that the stretch has taken since may have held some of them
+            self.catch_up()
+            found = self.scheduler.kv.match(request)
+        return found
+
+    def catch_up(self) -> None:
+        """Enter what the stretch has done so far, so that scheduler, cache and requests are what they are now: all but the
+        iteration under way, or that ends now."""
+        stretch = self._stretch
+        if stretch is None:
+            return
+        done = stretch.boundary(self._env._now)[0] - 1
+        if done > 0:
+            self._write(stretch, done)
+            self.scheduler.progress(stretch.batch, done)
+            stretch.forget(done)
+
+    # --- what may befall it ---------------------------------------------------------------------------------------------------
+
+    def arm(self) -> None:
+        """Be ready to fail: called while it is empty, remembers what that is like."""
+        self._pristine = deepcopy(self.scheduler)
+
+    def fail(self) -> None:
+        """Lose everything: queue, KV cache and the iterations under way. Call :meth:`arm` first; whoever had sent the requests
+        must look after them (``Request.lose``). An iteration that ends now has ended; the log keeps one that does not with the
+        time it would have taken."""
+        stretch = self._stretch
+        if stretch is not None:
+            upto, at = stretch.boundary(self._env._now)
+            if at == self._env._now:
+                stretch.upto = upto
+                assert stretch.call is not None
+                self._stretched(stretch.call)
+            else:
+                self.catch_up()
+                self._write(stretch, 1)
+        self.failures += 1
+        self._epoch += 1
+        self._flying = 0
+        self._stretch = None
+        self._free = [0] * self.stages
+        self._abandoned.clear()
+        made = self._pristine
+        assert made is not None, "arm() was not called"
+        for name in self._before:
+            self._before[name] = self.count(name)
+        self._pristine = deepcopy(made)
+        self.scheduler = made
+
+    def count(self, name: str) -> int:
+        """``preemptions`` of its scheduler, ``lookups`` and ``hits`` of its cache in tokens: of all its lives."""
+        scheduler = self.scheduler
+        now: int = scheduler.preemptions if name == "preemptions" else getattr(scheduler.kv, name, 0)
+        return self._before[name] + now
+
+    def slow(self, factor: float) -> None:
+        """From the next iteration on, each takes ``factor`` times as long."""
+        self.speed = factor
+        if self._stretch is not None:
+            self.cut()
+
+    def abandon(self, request: Request) -> None:
+        """A client has given up: its request leaves, at once or with the end of the iteration that it is in."""
+        if self.scheduler.abort(request):
+            self._leave(request)
+            self.poke()
+        else:
+            self._abandoned.append(request)
+            if self._stretch is not None:
+                self.cut()
+
+    def _let_go(self) -> None:
+        """An iteration has ended: whoever was given up meanwhile leaves."""
+        waiting, self._abandoned = self._abandoned, []
+        for request in waiting:
+            if self.scheduler.abort(request):
+                self._leave(request)
+            elif request.completed < 0 and request.replica == self.number:
+                self._abandoned.append(request)
+
+    def _leave(self, request: Request) -> None:
+        if self.abandoned is not None:
+            self.abandoned(request, self)
+
     # --- iterations -----------------------------------------------------------------------------------------------------------
 
     def _decide(self) -> None:
@@ -141,16 +250,20 @@ class Replica:
             batch = self.scheduler.next_batch()
             if batch is None:
                 return
+            if self.scheduler.transfers is not None:
+                self.scheduler.transfers.charge(batch)
             now = self._env._now
             for request, _ in batch.prefills:
                 if request.scheduled < 0:
                     request.scheduled = now
             self._flying += 1
+            if self.began is not None and batch.prefills:
+                self.began(self, batch)
             if self.runner is not None:
                 self._run(batch)
             elif self.stages > 1:
                 self._pass_on(batch)
-            elif batch.prefills or self._stepped:
+            elif batch.prefills or self._stepped or batch.wait or batch.behind:
                 self._step(batch)
             else:
                 self._fast_forward(batch)
@@ -161,10 +274,11 @@ class Replica:
         (ps,) = self.times.times(shape)
         if self.speed != 1.0:
             ps = round(ps * self.speed)
+        ps = max(ps, batch.behind) + batch.wait
         now = self._env._now
         scheduler = self.scheduler
         self._log.append((
-            self.number, now, ps, 1, shape.sequences, shape.kv, len(shape.prefills), shape.tokens - shape.sequences,
+            self.number, now, ps, 1, shape.sequences, shape.kv, len(shape.prefills), shape.prompt_tokens,
             len(scheduler.waiting), scheduler.kv.used,
         ))  # fmt: skip
         self.iterations += 1
@@ -180,18 +294,21 @@ class Replica:
         """One iteration that takes as long as it takes."""
         shape, now, epoch = batch.shape(), self._env._now, self._epoch
         scheduler, number = self.scheduler, self.number
-        what = (1, shape.sequences, shape.kv, len(shape.prefills), shape.tokens - shape.sequences)
+        what = (1, shape.sequences, shape.kv, len(shape.prefills), shape.prompt_tokens)
         then = (len(scheduler.waiting), scheduler.kv.used)
         self.iterations += 1
 
         def ended(busy: int) -> None:
-            if epoch == self._epoch:
-                self._log.append((number, now, self._env._now - now, *what, *then))
-                self.busy += busy
+            if epoch != self._epoch:
+                return
+            self.busy += busy
+            over = max(self._env._now, now + batch.behind) + batch.wait
+            self._log.append((number, now, over - now, *what, *then))
+            if over == self._env._now:
                 self._finish(batch, 1)
+            else:
+                self._clock.call_at(over, self._stepped_on, (batch, epoch))
 
-        if self.began is not None:
-            self.began(self, batch, self.times.times(shape))
         assert self.runner is not None
         self.runner.run(shape, self.speed, ended)
 
@@ -203,6 +320,8 @@ class Replica:
         for stage, ps in enumerate(self.times.times(shape)):
             if self.speed != 1.0:
                 ps = round(ps * self.speed)
+            if stage == 0:  # all stages copy their own layers at once: those behind are done when the batch comes
+                ps = max(ps, batch.behind) + batch.wait
             if free[stage] > at:
                 at = free[stage]
             at += ps
@@ -211,7 +330,7 @@ class Replica:
                 self.busy += ps
         scheduler = self.scheduler
         self._log.append((
-            self.number, now, at - now, 1, shape.sequences, shape.kv, len(shape.prefills), shape.tokens - shape.sequences,
+            self.number, now, at - now, 1, shape.sequences, shape.kv, len(shape.prefills), shape.prompt_tokens,
             len(scheduler.waiting), scheduler.kv.used,
         ))  # fmt: skip
         self.iterations += 1
@@ -279,4 +398,6 @@ class Replica:
         self._flying -= 1
         for request in self.scheduler.finish(batch, count, self._env._now):
             self._ended(request, self)
+        if self._abandoned:
+            self._let_go()
         self._clock.settle(self._decision)

@@ -68,5 +68,20 @@ class Request:
         self.computed = 0
         self.restarts += 1
 
+    def lose(self, anew: bool) -> None:
+        """Its replica has failed, with all that it held there. What came out becomes part of what is to be computed; ``anew``:
+        that is lost too, the client asks from the beginning."""
+        cohort = self.cohort
+        if cohort is not None:
+            self.computed += cohort.steps
+            self.left -= cohort.steps
+            self.cohort = None
+        if cohort is not None or self.blocks:
+            self.restart()
+        self.blocks = 0
+        self.held = None
+        if anew:
+            self.prefill, self.left, self.first = self.prompt, self.output, NEVER
+
     def __repr__(self) -> str:
         return f"Request({self.row}: {self.computed}/{self.prefill} computed, {self.left} left)"

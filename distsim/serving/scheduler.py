@@ -7,6 +7,7 @@ earlier than those here do.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import Field
@@ -15,7 +16,11 @@ from distsim.params import Parameters
 from distsim.serving.batch import Batch
 from distsim.serving.cohort import Cohort
 from distsim.serving.kv.blocks import Blocks
+from distsim.serving.kv.prefix import PrefixBlocks
+from distsim.serving.kv.swap import Swap
+from distsim.serving.kv.transfers import Transfers
 from distsim.serving.request import Request
+from distsim.serving.speculation import Acceptance, SpeculativeCohort
 
 
 class SchedulerParams(Parameters):
@@ -32,8 +37,18 @@ class Scheduler:
     """
 
     Params: type[SchedulerParams] = SchedulerParams
+    #: the kind of cache that finds prefixes
+    Cache: type[PrefixBlocks] = PrefixBlocks
     #: requests reserve the blocks they will need at admission, and do not take blocks as they grow
     reserves = False
+    #: whether it can be told that sequences advance by several tokens at once
+    speculates = True
+    #: copies of keys and values that iterations wait for, None where there never are any
+    transfers: Transfers | None = None
+    #: where to keys and values of preempted requests are copied; None: they are computed anew
+    swap: Swap | None = None
+    #: how many tokens come out of an iteration; None: one of each request
+    acceptance: Acceptance | None = None
 
     def __init__(self, params: Any, kv: Blocks, stages: int = 1) -> None:
         """stages: pipeline stages, that is, batches that may run at once."""
@@ -42,7 +57,10 @@ class Scheduler:
         self.stages = stages
         self.waiting: deque[Request] = deque()
         self.landed: deque[Request] = deque()  #: came with keys and values and their first token, from another replica
+        self.fetching: list[Request] = []  #: seated, their keys and values are on their way
+        self.fetch: Callable[[Request], None] | None = None  #: lets keys and values come; None: they come with the request
         self.prefilling: list[Request] = []
+        self.swapped: deque[Request] = deque()  #: preempted, with keys and values in the host's memory
         self.pool = self.cohort()
         self._spare: Cohort | None = None  #: an empty cohort for the next take_pool
         self.seated = 0  #: requests admitted and not finished, those in running batches included
@@ -51,7 +69,13 @@ class Scheduler:
 
     def cohort(self) -> Cohort:
         """An empty cohort of this policy's kind."""
-        return Cohort(0 if self.reserves else self.kv.block)
+        block = 0 if self.reserves else self.kv.block
+        return Cohort(block) if self.acceptance is None else SpeculativeCohort(block, self.acceptance)
+
+    def speculate(self, acceptance: Acceptance) -> None:
+        """Before anything has come: let sequences advance by as many tokens as ``acceptance`` draws."""
+        self.acceptance = acceptance
+        self.pool, self._spare = self.cohort(), None
 
     # --- what a policy decides ------------------------------------------------------------------------------------------------
 
@@ -98,12 +122,18 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Nobody waits and nobody is served."""
-        return not self.waiting and not self.seated and not self.landed
+        return not self.waiting and not self.seated and not self.landed and not self.swapped
 
     @property
     def outstanding(self) -> int:
         """Requests here, waiting or admitted."""
-        return len(self.waiting) + len(self.landed) + self.seated
+        return len(self.waiting) + len(self.landed) + len(self.swapped) + self.seated
+
+    @property
+    def unread(self) -> int:
+        """Tokens of prompts that nobody has begun to compute, or that wait for their next part."""
+        total = sum(request.prefill - request.computed for request in self.waiting)
+        return total + sum(request.prefill - request.computed for request in self.prefilling)
 
     def take_pool(self) -> Cohort:
         """All that generate, for a batch."""
@@ -130,20 +160,58 @@ class Scheduler:
                 return
             self.landed.popleft()
             self.kv.admit(request, 0, blocks)
-            self.seated += 1
+            self.join(request)
+
+    def join(self, request: Request) -> None:
+        """A request that has landed has blocks. It takes a seat and generates, at once or when its keys and values are here."""
+        self.seated += 1
+        if self.fetch is None:
             self.pool.add(request)
+        else:
+            self.fetching.append(request)
+            self.fetch(request)
+
+    def fetched(self, request: Request) -> None:
+        """The keys and values of a request have come."""
+        self.fetching.remove(request)
+        self.pool.add(request)
 
     def preempt(self, request: Request) -> None:
-        """Recompute later: one of the pool or of those prefilling gives up its blocks and goes to the head of the queue."""
-        if request.cohort is not None:
-            request.cohort.remove(request)
-        else:
-            self.prefilling.remove(request)
-        self.kv.release(request)
-        request.restart()
+        """One of the pool or of those prefilling gives up its blocks: to be recomputed it goes to the head of the queue, or its
+        keys and values go to the host (``swap``)."""
         self.seated -= 1
         self.preemptions += 1
+        if request.cohort is None:
+            self.prefilling.remove(request)
+        else:
+            request.cohort.remove(request)
+            if self.swap is not None and self.swap.put(request, self.kv.need(request.computed)):
+                self.kv.release(request)
+                self.swapped.appendleft(request)
+                return
+        self.kv.release(request)
+        request.restart()
         self.waiting.appendleft(request)
+
+    def seat_swapped(self, most: int, watermark: int = 0) -> int:
+        """Requests whose keys and values are on the host come back and generate, in order, while fewer than ``most`` are admitted
+        and there are blocks for what they bring and the next token, ``watermark`` more than those. A policy calls this when those
+        that run have their blocks. Returns how many came: they are the last of the pool, with blocks for the next iteration."""
+        came, kv, pool = 0, self.kv, self.pool
+        assert self.swap is not None
+        while self.swapped and self.seated < most:
+            request = self.swapped[0]
+            blocks = kv.need(request.computed)
+            if blocks + 1 + watermark > kv.free:
+                break
+            self.swapped.popleft()
+            self.swap.take(request)
+            kv.admit(request, 0, blocks)
+            self.seated += 1
+            pool.add(request)
+            kv.take(pool.begins(request))
+            came += 1
+        return came
 
     def finish(self, batch: Batch, count: int, now: int) -> list[Request]:
         """``count`` iterations of a batch have ended now (more than one only of a batch that only generates): tokens come out.
@@ -180,6 +248,35 @@ class Scheduler:
         """A request is done: its seat and its blocks are free."""
         self.seated -= 1
         self.kv.release(request)
+
+    def progress(self, batch: Batch, count: int) -> None:
+        """``count`` iterations of a batch that only generates have ended, of those that ``steady`` allowed and before anybody is
+        done; the next one is under way."""
+        self.extend(batch, count)
+        assert batch.decodes is not None
+        batch.decodes.advance(count)
+
+    def abort(self, request: Request) -> bool:
+        """Give up a request that is in no batch: it leaves, its blocks come free. False if it is in a batch, or nowhere here."""
+        if self.withdraw(request):
+            return True
+        if request in self.landed:
+            self.landed.remove(request)
+            return True
+        if request in self.swapped:
+            assert self.swap is not None
+            self.swapped.remove(request)
+            self.swap.drop(request)
+            return True
+        if request.cohort is self.pool:
+            self.pool.remove(request)
+        elif request in self.prefilling:
+            self.prefilling.remove(request)
+        else:
+            return False
+        self.kv.release(request)
+        self.seated -= 1
+        return True
 
     def withdraw(self, request: Request) -> bool:
         """Take a request out of the queue (its client has given up). False if it is not waiting."""

@@ -49,7 +49,7 @@ def rounded_rows(tokens: int) -> int:
 
 
 def work_of(shape: Shape, bucket: int, captured: int) -> Work:
-    """bucket: tokens, the mean length of generating sequences is rounded up to a multiple. captured: most sequences of a graph."""
+    """bucket: the mean length of generating sequences is rounded up to multiples of it. captured: most sequences of a graph."""
     alike: Counter[tuple[int, int]] = Counter()
     for new, cached in shape.prefills:
         alike[-(-new // NEW) * NEW, -(-cached // CACHED) * CACHED] += 1

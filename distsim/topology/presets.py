@@ -242,5 +242,5 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
-#: other names of the same machines: HGX are the boards inside DGX
-ALIASES = {f"hgx_{gpu}": f"dgx_{gpu}" for gpu in ("a100", "h100", "h200", "b200")}
+#: other names of the same machines: HGX are the boards inside DGX; the GPU's name alone means the usual box of eight
+ALIASES = {f"{prefix}{gpu}": f"dgx_{gpu}" for prefix in ("hgx_", "") for gpu in ("a100", "h100", "h200", "b200")}

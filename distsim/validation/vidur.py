@@ -247,8 +247,8 @@ def _tokens(path: Path) -> int:
     return int(ending.group(1)) if ending else 0
 
 
-def simulate(run: Run, *, stepped: bool = False) -> Service:
-    """A run, simulated. Raises DistsimError where its durations or its scheduler do not hold."""
+def prepared(run: Run, *, stepped: bool = False) -> tuple[Clock, Service]:
+    """A run that only waits for its clock. Raises ConfigError, UnknownNameError for its scheduler or router."""
     clock, log = Clock(), IterationLog()
     router: Router
     if run.route:
@@ -261,14 +261,14 @@ def simulate(run: Run, *, stepped: bool = False) -> Service:
     service.start([
         Replica(number, clock, scheduler, run.times, log, service.ended, stepped) for number, scheduler in enumerate(schedulers)
     ])  # fmt: skip
-    clock.run()
-    return service
+    return clock, service
 
 
 def compare(run: Run) -> Outcome:
-    """Simulate and compare request by request."""
+    """Simulate and compare request by request. Raises ConfigError where the durations do not hold a batch."""
+    clock, service = prepared(run)
     start = time.process_time()
-    service = simulate(run)
+    clock.run()
     cpu = time.process_time() - start
     matched, worst, what = 0, 0.0, ""
     for row, request in enumerate(service.requests):

@@ -27,7 +27,7 @@ PUBLISHED = {
     "llama2-7b": 6.74, "llama2-13b": 13.0, "llama2-70b": 69.0, "llama3-8b": 8.03, "llama3-70b": 70.6, "llama3-405b": 405.9,
     "llama3.2-1b": 1.24, "llama3.2-3b": 3.21, "llama4-scout": 107.8, "llama4-maverick": 400.0,
     "mistral-7b": 7.24, "mixtral-8x7b": 46.7, "mixtral-8x22b": 141.0,
-    "deepseek-v2": 236.0, "deepseek-v2-lite": 15.7, "deepseek-v3": 671.0, "kimi-k2": 1027.0,
+    "deepseek-v2": 236.0, "deepseek-v2-lite": 15.7, "deepseek-v3": 671.0, "kimi-k2": 1027.0, "minimax-m2": 229.0,
     "qwen2.5-0.5b": 0.494, "qwen2.5-1.5b": 1.54, "qwen2.5-3b": 3.09, "qwen2.5-7b": 7.62, "qwen2.5-14b": 14.8,
     "qwen2.5-32b": 32.8, "qwen2.5-72b": 72.7,
     "qwen3-0.6b": 0.596, "qwen3-1.7b": 1.72, "qwen3-4b": 4.02, "qwen3-8b": 8.19, "qwen3-14b": 14.8, "qwen3-32b": 32.8,

@@ -58,9 +58,8 @@ def _prompts(w: Writer, work: Work, heads: int, key_heads: int, qk: int, v: int,
     """One kernel for each kind of chunk: chunks alike are a batch."""
     dtype = _dtype(w)
     for new, cached, count in work.prompts:
-        w.kernel(
-            "attention of prompts", "attention", attention(count, new, new + cached, heads, key_heads, qk, v, dtype, window=window)
-        )
+        kernel = attention(count, new, new + cached, heads, key_heads, qk, v, dtype, window=window)
+        w.kernel("attention of prompts", "attention", kernel)
 
 
 def _generate(w: Writer, work: Work, heads: int, key_heads: int, qk: int, v: int, window: int) -> None:

@@ -94,9 +94,11 @@ class Lightllm(Scheduler):
         return Batch(chosen, None) if chosen else None
 
     def _ahead(self) -> list[tuple[int, int]]:
-        """(-tokens to come, tokens) of all that generate, ascending: the order among equals does not change the largest sum."""
+        """(-tokens to come, tokens) of all that generate, those whose keys and values are coming among them, ascending: the order
+        among equals does not change the largest sum."""
         pool = self.pool
-        return sorted((1 - pool.left(one), pool.computed(one) + 1) for one in pool.members)
+        coming = [(1 - one.left, one.computed + 1) for one in self.fetching]
+        return sorted(coming + [(1 - pool.left(one), pool.computed(one) + 1) for one in pool.members])
 
     def seat_landed(self, most: int) -> None:
         """See Scheduler.seat_landed: as far as the cache will hold everyone to the end."""
@@ -108,8 +110,7 @@ class Lightllm(Scheduler):
                 return
             self.landed.popleft()
             self.kv.admit(request, 0, request.computed)
-            self.seated += 1
-            self.pool.add(request)
+            self.join(request)
 
     def steady(self, batch: Batch) -> int:
         """Until the first is done; with a queue, until it is looked at. Who has landed is looked at before every iteration, and

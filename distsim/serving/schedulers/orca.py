@@ -47,8 +47,7 @@ class Reserving(Scheduler):
         while self.landed and self.seated < most and self.kv.free >= self._room:
             request = self.landed.popleft()
             self.kv.admit(request, 0, self._room)
-            self.seated += 1
-            self.pool.add(request)
+            self.join(request)
 
     def admitted(self, most: int) -> list[tuple[Request, int]]:
         """At most so many from the queue, with their whole prompts."""

@@ -1,7 +1,7 @@
 """TensorRT-LLM's in-flight batching: whole prompts beside generation, no eviction, batches formed one iteration ahead.
 
-Rules (TensorRT-LLM 1.x, ``_torch/pyexecutor/py_executor.py`` and ``scheduler.py``, capacity policy GUARANTEED_NO_EVICT, no chunked
-prefill):
+Rules (TensorRT-LLM 1.x, ``_torch/pyexecutor/py_executor.py`` and ``scheduler.py``, capacity policy GUARANTEED_NO_EVICT,
+without chunked prefill):
 - An iteration takes all that generate, one token each, then the queue in order: whole prompts, while tokens stay within
   ``max_num_tokens`` and requests within ``max_batch_size``.
 - Admission reserves KV blocks for prompt and output, so nobody is ever preempted.

@@ -98,8 +98,8 @@ class VllmV0(Scheduler):
                 if pool.computed(request) % kv.block == 0:
                     kv.take(1)
                 chosen.append(request)
-        if not chosen:
-            return self._prompts()
+        if not chosen:  # batches in flight give blocks back when they end; without any, the queue is all there is
+            return None if self.seated else self._prompts()
         if len(chosen) == len(pool.members):
             return Batch([], self.take_pool())
         return Batch([], pool.split(len(chosen)))

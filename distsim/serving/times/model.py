@@ -1,5 +1,4 @@
-"""Durations of iterations from a model, a GPU and a parallelism: the sum of what providers say of kernels and NCCL's closed form
-says of collectives.
+"""Durations of iterations from a model, a GPU and a parallelism: the sum of its kernels and collectives.
 
 Kernels are those of distsim.serving.operations, asked of the chain of compute providers. Three things differ from how kernels
 were measured one by one, and are put right here:
@@ -113,7 +112,7 @@ class ModelTimes:
         return ps, min((mean // self.bucket + 1) * self.bucket - mean for mean in means)
 
     def _work(self, shape: Shape) -> Work:
-        return padded(self._rank, work_of(shape, self.bucket, self._captured))
+        return padded(work_of(shape, self.bucket, self._captured))
 
     def _of(self, works: tuple[Work, ...]) -> tuple[int, ...]:
         found = self._works.get(works)

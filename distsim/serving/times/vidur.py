@@ -134,13 +134,18 @@ class VidurTimes:
         if not shape.prefills:
             return self._generating(shape.sequences, self._bucket(shape.sequences, shape.kv))
         table, step = self._table, self._table.prefill_step
-        cached = sum(-(-kv // step) for _, kv in shape.prefills)
-        chunk = round(sum(new * new for new, _ in shape.prefills) ** 0.5)
-        what = f"{cached * step} tokens in cache and a chunk of {chunk}"
-        prefill = self._look(table.prefill, "attn_prefill", cached, chunk, what)
+        tokens, cached, squares = shape.sequences, 0, 0
+        for new, kv in shape.prefills:
+            tokens += new
+            cached += -(-kv // step)
+            squares += new * new
+        chunk = round(squares**0.5)
+        prefill = _look(table.prefill, cached, chunk)
+        if math.isnan(prefill):
+            raise self._beyond(f"attn_prefill of a chunk of {chunk} over {cached * step} tokens in cache")
         if len(shape.prefills) > 1:
             prefill *= self._batching
-        return self._stages(shape.tokens, self._decode(shape.sequences, self._bucket(shape.sequences, shape.kv)), prefill)
+        return self._stages(tokens, self._decode(shape.sequences, self._bucket(shape.sequences, shape.kv)), prefill)
 
     def steady(self, sequences: int, kv: int, longest: int) -> tuple[int, int]:
         """See IterationTimes: until the mean length passes a bucket of the table."""
@@ -167,15 +172,10 @@ class VidurTimes:
     def _decode(self, sequences: int, bucket: int) -> float:
         if not sequences:
             return 0.0
-        where = f"{sequences} sequences of {bucket * self._table.decode_step} tokens"
-        found = self._look(self._table.decode, "attn_decode", sequences, bucket, where)
-        return found * self._batching if sequences > 1 else found
-
-    def _look(self, array: Floats, name: str, row: int, column: int, what: str) -> float:
-        found = float(array[row, column]) if row < array.shape[0] and column < array.shape[1] else math.nan
+        found = _look(self._table.decode, sequences, bucket)
         if math.isnan(found):
-            raise self._beyond(f"{name}: {what}")
-        return found
+            raise self._beyond(f"attn_decode of {sequences} sequences of {bucket * self._table.decode_step} tokens")
+        return found * self._batching if sequences > 1 else found
 
     def _stages(self, tokens: int, decode: float, prefill: float) -> tuple[int, ...]:
         """ps of the stages."""
@@ -196,3 +196,9 @@ class VidurTimes:
             f"the table does not hold {what}", where=Path(self._table.file).name,
             fix="Lower the batch cap or the tokens per batch, or make a larger table; nothing is extrapolated.",
         )  # fmt: skip
+
+
+def _look(array: Floats, row: int, column: int) -> float:
+    """An entry, nan beyond the edges."""
+    rows, columns = array.shape
+    return float(array[row, column]) if row < rows and column < columns else math.nan

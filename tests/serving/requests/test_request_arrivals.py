@@ -184,16 +184,21 @@ def test_bad_options_are_refused_in_words(spec, words):
         ("diurnal", 5, None, "no rate"), ("poisson:qps=1", None, None, "how many"), ("static", None, PS_PER_S, "how many"),
         ("poisson:qps=1e-9", 10, None, "53 days"), ("mmpp:qps=1e-9+0,sojourn=1h+1h", 10, None, "53 days"),
         ("diurnal:qps=1e-9", 10, None, "53 days"), ("poisson:qps=1", 10**9, None, "more than"),
-        ("poisson:qps=1e9", None, PS_PER_S * 3600, "more than"), ("uniform:qps=1e9", None, PS_PER_S * 3600, "more than"),
+        ("uniform:qps=1e9", None, PS_PER_S * 3600, "more than"),
         ("mmpp:qps=1e9+1,sojourn=1h+1h", 10**9, None, "more than"), ("static", 10**9, None, "more than"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_drawn_is_refused(spec, n, until, words):
-    if words == "more than" and n is None and not spec.startswith("uniform"):
-        pytest.skip("draws 50 million first")
     with pytest.raises(ConfigError) as caught:
         process(spec).times(n, until, np.random.default_rng(0))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["poisson:qps=1e9", "gamma:qps=1e9", "mmpp:qps=1e9+1e8,sojourn=1s+1s", "diurnal:qps=1e9"])
+def test_too_many_are_refused_while_drawing(spec, monkeypatch):
+    monkeypatch.setattr("distsim.serving.requests.process.MOST", 20_000)
+    with pytest.raises(ConfigError, match="more than 20,000 requests"):
+        process(spec).times(None, PS_PER_S, np.random.default_rng(0))
 
 
 def test_at_of_static_is_refused():

@@ -197,7 +197,8 @@ def test_what_cannot_be_written(tmp_path):
         (b"\xff\xfe\x00", ["neither text nor Parquet"]), (b"PAR1junk", ["no Parquet"]), (b"\x1f\x8bjunk", ["gzip"]),
         ("[1, 2]\n", ["no object"]), ("{nope\n", ["line 1", "no JSON"]), ('{"prompt": 1}\n\n{}\n', ["line 2", "empty line"]),
         ([{"arrival": 0, "prompt": True, "output": 1}], ["line 1, column prompt"]),
-        ([{"arrival": 0, "prompt": 3, "output": 1}, {"arrival": 0, "prompt": "x", "output": 1}], ["line 2, column prompt", "'x'"]),
+        ([{"arrival": 0, "prompt": 3, "output": 1}, {"arrival": 0, "prompt": "x", "output": 1}],
+         ["line 2, column prompt", "'x'"]),
         ([{"arrival": 0, "prompt": 3, "output": 1}, {"arrival": 0, "output": 1}], ["line 2, column prompt", "empty"]),
         ([{"arrival": 0, "prompt": [3], "output": 1}], ["line 1, column prompt"]),
         ([{"arrival": 0, "prompt": 10**30, "output": 1}], ["line 1, column prompt"]),
@@ -206,8 +207,7 @@ def test_what_cannot_be_written(tmp_path):
         ([{**MOONCAKE[0], "hash_ids": "abc"}], ["line 1, column hash_ids"]),
         ([{**MOONCAKE[0], "hash_ids": [0, 1.5]}], ["line 1, column hash_ids"]),
         ([{**VLLM[0], "input_toks": 39}], ["line 1, column input_tok_ids", "40 token ids for 39 tokens"]),
-        ([{"arrival": 0, "prompt": 1, "output": 1, "hash_block": 16}, {"arrival": 0, "prompt": 1, "output": 1, "hash_block": 8}],
-         ["hash_block"]),
+        ([{"prompt": 1, "output": 1, "hash_block": 16}, {"prompt": 1, "output": 1, "hash_block": 8}], ["hash_block"]),
     ],
 )  # fmt: skip
 def test_bad_files_are_refused_in_words(file, content, words):
@@ -217,7 +217,8 @@ def test_bad_files_are_refused_in_words(file, content, words):
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     base=st.sampled_from([AZURE, VIDUR, PLAIN, json.dumps(MOONCAKE[1]) + "\n", json.dumps(VLLM[1]) + "\n"]),
-    at=st.floats(0, 1), cut=st.integers(0, 8), put=st.one_of(st.binary(max_size=4), st.sampled_from([b",", b"\n", b'"', b"1e9"])),
+    at=st.floats(0, 1), cut=st.integers(0, 8),
+    put=st.one_of(st.binary(max_size=4), st.sampled_from([b",", b"\n", b'"', b"1e9"])),
 )  # fmt: skip
 def test_a_damaged_file_is_read_or_refused(file, base, at, cut, put):
     data = base.encode()

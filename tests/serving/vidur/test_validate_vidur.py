@@ -11,7 +11,6 @@ from building import reference_folder
 
 from distsim.cli.main import main
 from distsim.errors import DistsimError
-from distsim.registry import names
 from distsim.validation import vidur
 
 HEADER = "id,arrived_at,num_prefill_tokens,num_decode_tokens,replica,prefill_completed_at,completed_at,num_restarts\n"
@@ -55,8 +54,6 @@ def _runs():
 @pytest.mark.parametrize("folder", _runs(), ids=lambda folder: folder.name)
 def test_every_request_of_every_run(folder, serving_reference):
     run = vidur.read(folder, serving_reference / "vidur")
-    if run.router and run.router not in names("router"):
-        pytest.skip(f"no router {run.router}")
     outcome = vidur.compare(run)
     assert outcome.matched == outcome.requests == len(run.table) >= 200
     assert outcome.error <= vidur.TOLERANCE

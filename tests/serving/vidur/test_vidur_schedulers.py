@@ -67,8 +67,6 @@ def tables(draw):
     return requests_of(np.cumsum(gaps), np.array(prompts), np.array(outputs))
 
 
-#: vllm_v0 admits anew where nobody of its turn could go on; Vidur waits for the other batches first
-VLLM_PIPELINED = pytest.mark.xfail(strict=True, reason="vllm_v0 asks the queue again after preempting all of a turn")
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -80,8 +78,6 @@ VLLM_PIPELINED = pytest.mark.xfail(strict=True, reason="vllm_v0 asks the queue a
 def test_same_as_plain_lists(name, table, blocks, stages, cap, tokens, replicas):
     options = {"max_num_seqs": cap}
     settings_ = {"total": blocks, "cap": cap, "stages": stages}
-    if name == "vllm_v0":
-        stages = settings_["stages"] = 1
     if name in ("vllm_v0", "lightllm"):
         options["max_tokens"] = settings_["tokens"] = max(tokens, 210)
     if name == "sarathi":
@@ -100,7 +96,6 @@ def test_same_as_plain_lists(name, table, blocks, stages, cap, tokens, replicas)
     assert ours == [(one.first, one.completed, one.restarts) for one in records]
 
 
-@VLLM_PIPELINED
 def test_vllm_waits_for_the_other_batch_when_its_own_is_preempted():
     table = table_of(*[(0, 1, 1)] * 24, (0, 106, 2), (0, 65, 1), (0, 81, 1), (0, 1, 1), (0, 1, 1))
     service, _ = serve("vllm_v0", table, 18, stages=2, max_num_seqs=4, max_tokens=210)
