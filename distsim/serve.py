@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,14 +20,20 @@ from distsim.kernel.collector import collector_paused
 from distsim.params import parse, validated
 from distsim.provenance import provenance
 from distsim.registry import lookup
+from distsim.serving.cluster import Cluster
+from distsim.serving.control import Control, fewest
 from distsim.serving.deployment import Deployment
 from distsim.serving.fleet import Pool, gpus_of, make_replicas, make_times
+from distsim.serving.footprint import Use
 from distsim.serving.iteration import IterationTimes
+from distsim.serving.live import Engine
 from distsim.serving.log import IterationLog
 from distsim.serving.replica import Replica
 from distsim.serving.requests.table import Requests
 from distsim.serving.result import ServingResult, replica_row, request_columns
 from distsim.serving.router import Router
+from distsim.serving.seating import CLOSED
+from distsim.serving.seeds import stream
 from distsim.serving.service import Service
 from distsim.topology.graph import Topology
 from distsim.topology.spec import build as build_topology
@@ -59,7 +66,22 @@ class ServeSpec(BaseModel):
     deadline: str | None = Field(None, description="after arrival, such as 30s: the client gives up")
     concurrency: int = Field(0, ge=0, description="closed loop: keep so many requests in the system instead")
     seed: int = 0
+    admission: str | None = Field(None, description="queue:limit=100,timeout=30s ..., see distsim.serving.admission")
+    rate_limit: str | None = Field(None, description="of tenants: each:requests=5,tokens=20000 or NAME:..., joined by ;")
+    failures: str | None = Field(None, description="mtbf:hours=100,repair=10min, down:at=60s,replica=0 ..., or a YAML file")
+    autoscale: str | None = Field(None, description="POLICY:key=value,... such as target:outstanding=8,max=8,startup=60s")
     stepped: bool = Field(False, description="simulate every iteration by itself (slower, same answer)")
+    network: str = Field(
+        CLOSED, description="what iterations take: closed (the provider's forms), or a network level such as fluid, see run"
+    )
+    live: Literal["auto", "always", "never"] = Field(
+        "auto", description="on a level: simulate iterations on the links with all other traffic; auto: where links are shared"
+    )
+    collectives: str = Field("direct", description="on a level: algorithm of the replicas' collectives")
+    kv_transfer: str = Field(
+        "whole", description="pools of roles prefill and decode: keys and values go whole, or layerwise:parts=8"
+    )
+    decode_router: str = Field("round_robin", description="how requests find a replica of role decode")
 
     @classmethod
     def of(cls, point: Mapping[str, Any]) -> ServeSpec:
@@ -75,11 +97,18 @@ class ServeSpec(BaseModel):
                 raise ConfigError(f"no {name} given", expected=f"--{name}")
         known = {*Pool.model_fields, *Deployment.model_fields}
         flat = {key: fields.pop(key) for key in list(fields) if key in known}
-        pools = fields.pop("pools", None) or [{}]
+        pools = fields.pop("pools", None)
+        shorthand = fields.pop("disaggregate", None)
+        if shorthand and pools:
+            raise ConfigError("disaggregate beside pools", expected="one of the two", fix="Give every pool its role.")
+        pools = pools_of(str(shorthand)) if shorthand else pools or [{}]
+        if mine.get("autoscale") and len(pools) == 1 and "replicas" not in {**flat, **pools[0]}:
+            flat["replicas"] = fewest(str(mine["autoscale"]))
         if fields:
-            raise UnknownNameError("option", next(iter(fields)), {*cls.model_fields, *known})
+            raise UnknownNameError("option", next(iter(fields)), {*cls.model_fields, *known, "disaggregate"})
         topology = _topology(str(mine["cluster"]))
-        made = [_pool({**flat, **pool}, topology, alone=len(pools) == 1) for pool in pools]
+        there = _gpus(str(mine["cluster"]), topology)
+        made = [_pool({**flat, **pool}, topology, there, alone=len(pools) == 1) for pool in pools]
         try:
             return cls(pools=tuple(made), **mine)
         except ValidationError as error:
@@ -88,8 +117,36 @@ class ServeSpec(BaseModel):
             raise ConfigError(f"{name} is {first['input']!r}: {first['msg']}") from None
 
 
-def _pool(fields: dict[str, Any], topology: Topology, alone: bool) -> Pool:
-    """A pool with what the cluster tells."""
+def pools_of(disaggregate: str) -> list[dict[str, Any]]:
+    """Flat fields of two pools from ``prefill=2,decode=1,prefill_tp=4,decode_tp=8``: replicas of both roles, and any field of a
+    pool or deployment for one of them. Raises ConfigError, UnknownNameError.
+
+    >>> pools_of("prefill=2,decode=1,decode_tp=8")[1]
+    {'role': 'decode', 'name': 'decode', 'replicas': '1', 'tp': '8'}
+    """
+    _, options = parse(f"disaggregate:{disaggregate}")
+    roles, known = ("prefill", "decode"), {*Pool.model_fields, *Deployment.model_fields}
+    for key in options:
+        role, _, field = key.partition("_")
+        if role not in roles or (field and field not in known):
+            raise UnknownNameError("option", key, [*roles, *(f"{one}_{name}" for one in roles for name in known)])
+    made = []
+    for role in roles:
+        if role not in options:
+            raise ConfigError(f"{disaggregate!r} has no {role} replicas", expected="prefill=N,decode=N")
+        own = {key.removeprefix(f"{role}_"): value for key, value in options.items() if key.startswith(f"{role}_")}
+        made.append({"role": role, "name": role, "replicas": options[role], **own})
+    return made
+
+
+def _gpus(cluster: str, topology: Topology) -> int:
+    """GPUs to serve with: as many as ``gpus=N`` asks for, of boxes that may have more; else all."""
+    asked = re.search(r"\bgpus=(\d+)", cluster)
+    return min(int(asked[1]), topology.hosts) if asked else topology.hosts
+
+
+def _pool(fields: dict[str, Any], topology: Topology, there: int, alone: bool) -> Pool:
+    """A pool with what the cluster tells, which has ``there`` GPUs for it."""
     if "model" not in fields:
         raise ConfigError("no model given", expected="--model NAME")
     if "gpu" not in fields:
@@ -100,10 +157,10 @@ def _pool(fields: dict[str, Any], topology: Topology, alone: bool) -> Pool:
     pool = Pool.of(fields)
     if alone and "replicas" not in fields:
         each = gpus_of(pool, make_times(pool, topology)) if pool.times.startswith("afd") else pool.deployment.ranks
-        count = topology.hosts // each
+        count = there // each
         if count < 1:
             raise ConfigError(
-                f"one replica takes {each} GPUs, {topology.spec} has {topology.hosts}",
+                f"one replica takes {each} GPUs, there are {there} of {topology.spec}",
                 fix="Make the cluster larger (gpus=N), or tp x pp x dp smaller.",
             )
         pool = pool.model_copy(update={"replicas": count})
@@ -149,47 +206,100 @@ def serve(
     """
     spec = spec or ServeSpec.of(point)
     say = progress or (lambda fraction, what: None)
-    topology = _topology(spec.cluster)
     if table is None:
         say(None, "reading requests")
         table = read_requests(spec)
-    if providers is None:
-        providers = providers_of(spec)
-    gpus = [gpus_of(pool, times) for pool, times in zip(spec.pools, providers, strict=True)]
-    _check_room(spec, gpus, topology)
-    clock, log = Clock(), IterationLog()
-    rng = np.random.default_rng(spec.seed)
-    service = Service(clock, table, router_of(spec.router, rng), spec.concurrency)
-    hash_block = table.hash_block if table.hashes else 0
-    replicas: list[Replica] = []
-    pool_of: list[tuple[str, str, int]] = []
-    for number, pool in enumerate(spec.pools):
-        first = len(replicas)
-        made = make_replicas(
-            pool, pool.replicas, first, clock, log, service.ended, providers[number], hash_block, spec.stepped
-        )
-        replicas += made
-        pool_of += [(pool.name or f"pool {number}", pool.deployment.device.name, gpus[number])] * len(made)
+    run = ServiceRun(spec, table, providers)
+    run.connect()
     total = len(table)
 
     def watch(now: int) -> None:
-        progress_made = (service.finished + service.dropped) / total if total else 1.0
+        progress_made = (run.service.finished + run.service.dropped) / total if total else 1.0
         say(progress_made, "serving")
 
     with collector_paused():
-        service.start(replicas)
-        clock.run(watch=watch)
-    return ServingResult(
-        requests=request_columns(service.requests, table.names), iterations=log.columns(),
-        replicas=tuple(replica_row(r, *whose) for r, whose in zip(replicas, pool_of, strict=True)),
-        end=clock.now, spec=spec.model_dump(),
-        provenance={
-            **provenance((spec.requests,), topology, "idle links"), "seed": spec.seed, "requests": table.source,
-            "times": [_provider(pool.times, times) for pool, times in zip(spec.pools, providers, strict=True)],
-        },
-        counts={"requests": total, "events": clock.events, "iterations": sum(r.iterations for r in replicas)},
-        warnings=(*table.warnings, *(text for times in providers for text in getattr(times, "warnings", ()))),
-    )  # fmt: skip
+        run.start()
+        run.clock.run(watch=watch)
+    return run.result()
+
+
+class ServiceRun:
+    """A service that is set up and run: by itself, or beside other workloads on one engine (distsim.corun)."""
+
+    def __init__(
+        self, spec: ServeSpec, table: Requests, providers: Sequence[IterationTimes] | None = None, *,
+        engine: Engine | None = None, hosts: Sequence[int] | None = None, first: int = 0,
+    ) -> None:  # fmt: skip
+        """engine, hosts, first: of a run with other workloads, see distsim.serving.cluster. Raises as ``serve``."""
+        self.spec, self.table = spec, table
+        self.topology = _topology(spec.cluster)
+        self.providers = providers_of(spec) if providers is None else providers
+        gpus = [gpus_of(pool, times) for pool, times in zip(spec.pools, self.providers, strict=True)]
+        _check_room(spec, gpus, self.topology)
+        self.clock, self.log = Clock() if engine is None else engine.clock, IterationLog()
+        self.control = Control(
+            table, spec.pools, admit=spec.admission, rate_limit=spec.rate_limit, failing=spec.failures,
+            autoscale=spec.autoscale, seed=spec.seed,
+        )  # fmt: skip
+        router = router_of(spec.router, stream(spec.seed, "router"))
+        self.service = Service(self.clock, table, router, spec.concurrency, gate=self.control.gate)
+        decode_router = partial(router_of, spec.decode_router, stream(spec.seed, "decode_router"))
+        self.cluster = Cluster(
+            self.topology, self.clock, self.service, spec.pools, decode_router,
+            network=spec.network, live=spec.live, collectives=spec.collectives, kv_transfer=spec.kv_transfer,
+            engine=engine, hosts=hosts, first=first,
+        )  # fmt: skip
+        hash_block = table.hash_block if table.hashes else 0
+        self.replicas: list[Replica] = []
+        self._pool_of: list[tuple[str, str, int]] = []
+        pools: dict[int, int] = {}  # replica -> its pool
+        for number, (pool, times, each) in enumerate(zip(spec.pools, self.providers, gpus, strict=True)):
+            most = self.control.most(number, gpus, _gpus(spec.cluster, self.topology))
+            made = make_replicas(
+                pool, most, len(self.replicas), self.clock, self.log, self.cluster.ended, times, hash_block, spec.stepped
+            )
+            self.replicas += made
+            self._pool_of += [(pool.name or f"pool {number}", pool.deployment.device.name, each)] * len(made)
+            self.cluster.seat(made, pool, times, each)
+            pools.update((replica.number, number) for replica in made)
+        self.control.attach(self.service, self.replicas, pools)
+
+    def connect(self, others: Sequence[Use] = ()) -> None:
+        """Decide how iterations run. others: links that other workloads use."""
+        self._connected = self.cluster.connect(others)
+
+    def start(self) -> None:
+        """The first arrivals are on the clock."""
+        self.service.start(self.replicas)
+        self.control.start()
+
+    def result(self, end: int | None = None) -> ServingResult:
+        """After the run. end: ps of its end, where that is not now. Raises DeadlockError where something never ended."""
+        spec, table = self.spec, self.table
+        self.cluster.check_finished()
+        self.service.close()
+        if end is None:
+            end = self.service.last
+        level = "idle links" if spec.network == CLOSED else spec.network
+        texts = (text for times in self.providers for text in getattr(times, "warnings", ()))
+        return ServingResult(
+            requests=request_columns(self.service.requests, table.names), iterations=self.log.columns(),
+            replicas=tuple(
+                replica_row(replica, *whose, end) for replica, whose in zip(self.replicas, self._pool_of, strict=True)
+                if replica.since >= 0 or replica.stopped >= 0
+            ),
+            end=end, spec=spec.model_dump(),
+            provenance={
+                **provenance((spec.requests,), self.topology, level), "seed": spec.seed, "requests": table.source,
+                "times": [_provider(pool.times, times) for pool, times in zip(spec.pools, self.providers, strict=True)],
+                "iterations": list(self._connected.notes),
+            },
+            counts={
+                "requests": len(table), "events": self.clock.events, "iterations": sum(r.iterations for r in self.replicas),
+                **self.cluster.counts, **self.control.counts,
+            },
+            warnings=(*table.warnings, *texts, *self._connected.warnings),
+        )  # fmt: skip
 
 
 def providers_of(spec: ServeSpec) -> list[IterationTimes]:
@@ -209,9 +319,10 @@ def _provider(text: str, times: Any) -> dict[str, Any]:
 def _check_room(spec: ServeSpec, gpus: Sequence[int], topology: Topology) -> None:
     """Raises ConfigError where the pools, with so many GPUs per replica, take more than there are, or nobody serves."""
     wanted = sum(pool.replicas * each for pool, each in zip(spec.pools, gpus, strict=True))
-    if wanted > topology.hosts:
+    there = _gpus(spec.cluster, topology)
+    if wanted > there:
         raise ConfigError(
-            f"the replicas take {wanted} GPUs, {topology.spec} has {topology.hosts}",
+            f"the replicas take {wanted} GPUs, there are {there} of {topology.spec}",
             fix="Make the cluster larger (gpus=N), or take fewer replicas.",
         )
     if not any(pool.replicas for pool in spec.pools):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.analysis.serving_slo import Slo
-from distsim.serving.result import DROPPED, UNFINISHED, RequestColumns, ServingResult
+from distsim.serving.result import DROPPED, UNFINISHED, ReplicaRow, RequestColumns, ServingResult
 from distsim.units import PS_PER_S
 
 #: share of the requests that fill the service up, before the steady window
@@ -98,8 +98,8 @@ class ServingSummary:
     """The figures of a run.
 
     rates: over the whole run, first arrival to end; steady: over the steady window, None where too little is in it.
-    drops: by reason. gpus: in service, the mean over the run. kv_mean, kv_peak: share of the KV blocks in use, the mean over
-    time and replicas, the most of any replica. batch: requests of an iteration, mean over busy time. busy: share of time in
+    drops: by reason. gpus: held by replicas, the mean over the run. kv_mean, kv_peak: share of the KV blocks in use, the mean
+    over time and replicas, the most of any replica. batch: requests of an iteration, mean over busy time. busy: share of time in
     which replicas computed. computed: prompt tokens computed; recomputed: those of them that were computed again after a
     preemption or failure; cached: prompt tokens found in the prefix cache, of ``looked_up``.
     """
@@ -145,7 +145,7 @@ def summary(result: ServingResult, slo: Slo | None = None) -> ServingSummary:
     requests = result.requests
     done = requests.done
     begin, end = span(result)
-    gpu_ps = sum(row.gpus * in_service(result, row.started, row.stopped) for row in result.replicas)
+    gpu_ps = sum(row.gpus * gpu_time(result, row) for row in result.replicas)
     use = _use(result)
     computed = int(result.iterations["tokens"].sum())
     started = requests.scheduled >= 0
@@ -169,9 +169,11 @@ def span(result: ServingResult) -> tuple[int, int]:
     return (int(arrival.min()) if len(arrival) else 0), result.end
 
 
-def in_service(result: ServingResult, started: int, stopped: int) -> int:
-    """ps of a run in which a replica was there."""
-    return max(0, (result.end if stopped < 0 else min(stopped, result.end)) - started)
+def gpu_time(result: ServingResult, row: ReplicaRow) -> int:
+    """ps of a run in which a replica held its GPUs."""
+    if row.held or row.started < 0:
+        return row.held
+    return max(0, (result.end if row.stopped < 0 else min(row.stopped, result.end)) - row.started)
 
 
 def drops(requests: RequestColumns) -> dict[str, int]:
@@ -269,7 +271,7 @@ def _use(result: ServingResult) -> dict[str, Any]:
     filled = alive = 0.0
     peak, busy = 0.0, 0
     for row in result.replicas:
-        there = in_service(result, row.started, row.stopped)
+        there = max(0, gpu_time(result, row) - row.down)
         alive += there
         busy += row.busy
         rows, start, end = held(result, row.number)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsim.analysis.serving import ServingSummary, held, in_service
+from distsim.analysis.serving import ServingSummary, gpu_time, held
 from distsim.analysis.serving_work import deployments
 from distsim.errors import ConfigError
 from distsim.models.spec import Model
@@ -79,7 +79,7 @@ def _joules(result: ServingResult, row: ReplicaRow, deployment: Deployment) -> f
     log, gpu, model = result.iterations, deployment.device, deployment.spec
     rows, start, end = held(result, row.number)
     idle = IDLE * gpu.power
-    there = in_service(result, row.started, row.stopped) / PS_PER_S
+    there = gpu_time(result, row) / PS_PER_S
     if not len(rows):
         return row.gpus * idle * there
     seconds = (end - start) / PS_PER_S

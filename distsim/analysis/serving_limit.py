@@ -30,11 +30,13 @@ _WAITING = 0.5
 _BLOCKED = 0.5
 #: share of the busy time with short KV blocks, and of prompt tokens computed again, from which on memory is what limits
 _SHORT, _AGAIN = 0.25, 0.1
+_CAPACITY, _BANDWIDTH = "KV capacity", "bandwidth"
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """by: compute, memory, queue, network, host, or nothing where nothing was served. because: one sentence.
+    """by: compute, memory, queue, network, host, or nothing where nothing was served. of: of memory, which: bandwidth, or
+    KV capacity. because: one sentence.
 
     waiting: share of the mean latency before the first iteration. short: share of the busy time in which requests waited and
     KV blocks were short; short_of_waiting: of the time in which they waited. parts: share of the iterations' time, None where
@@ -42,6 +44,7 @@ class Limit:
     """
 
     by: str
+    of: str
     because: str
     waiting: float
     short: float
@@ -54,8 +57,8 @@ def limit(result: ServingResult, found: ServingSummary) -> Limit:
     waiting = _waiting(found)
     short, of_waiting = _shortage(result)
     parts = parts_of(result)
-    by, because = _verdict(result, found, waiting, short, of_waiting, parts)
-    return Limit(by, because, waiting, short, of_waiting, parts)
+    by, of, because = _verdict(result, found, waiting, short, of_waiting, parts)
+    return Limit(by, of, because, waiting, short, of_waiting, parts)
 
 
 def _waiting(found: ServingSummary) -> float:
@@ -84,18 +87,18 @@ def _shortage(result: ServingResult) -> tuple[float, float]:
 def _verdict(
     result: ServingResult, found: ServingSummary, waiting: float, short: float, of_waiting: float,
     parts: Mapping[str, float] | None,
-) -> tuple[str, str]:  # fmt: skip
+) -> tuple[str, str, str]:  # fmt: skip
     if not found.finished:
-        return "nothing", "no request was served to its end"
+        return "nothing", "", "no request was served to its end"
     queue = f"requests wait {format_time(found.latencies.queueing.mean)} of {format_time(found.latencies.latency.mean)}"
     if waiting >= _WAITING and of_waiting >= _BLOCKED:
-        return "memory", f"KV capacity: {queue}, {_percent(of_waiting)} of that time for lack of KV blocks"
+        return "memory", _CAPACITY, f"{queue}, {_percent(of_waiting)} of that time for lack of KV blocks"
     if waiting >= _WAITING:
-        return "queue", f"{queue} for their turn, replicas are {_percent(found.busy)} busy{_mostly(parts)}"
+        return "queue", "", f"{queue} for their turn, replicas are {_percent(found.busy)} busy{_mostly(parts)}"
     again = found.recomputed / found.computed if found.computed else 0.0
     if short >= _SHORT or again >= _AGAIN:
         why = f"KV blocks are short in {_percent(short)} of the busy time"
-        return "memory", f"KV capacity: {why}, {_percent(again)} of the prompt tokens are computed again"
+        return "memory", _CAPACITY, f"{why}, {_percent(again)} of the prompt tokens are computed again"
     if parts is None:
         return _by_tokens(result)
     by = {"compute": parts["compute"], "memory": parts["weights"] + parts["kv"], "network": parts["network"],
@@ -108,18 +111,19 @@ def _verdict(
         "network": "goes to messages between GPUs",
         "host": "is waiting for the host",
     }[word]
-    return word, f"{_percent(by[word])} of the iterations' time {said}"
+    return word, _BANDWIDTH if word == "memory" else "", f"{_percent(by[word])} of the iterations' time {said}"
 
 
-def _by_tokens(result: ServingResult) -> tuple[str, str]:
+def _by_tokens(result: ServingResult) -> tuple[str, str, str]:
     """By what the iterations computed, where their kernels are unknown."""
     log = result.iterations
     took = log["ps"] * log["count"]
     total = float(took.sum())
     share = float(took[log["tokens"] > 0].sum()) / total if total else 0.0
     if share >= 0.5:
-        return "compute", f"{_percent(share)} of the busy time are iterations with prompts (the deployment is not known)"
-    return "memory", f"{_percent(1 - share)} of the busy time are iterations that only generate (the deployment is not known)"
+        return "compute", "", f"{_percent(share)} of the busy time are iterations with prompts (the deployment is not known)"
+    because = f"{_percent(1 - share)} of the busy time are iterations that only generate (the deployment is not known)"
+    return "memory", _BANDWIDTH, because
 
 
 def _mostly(parts: Mapping[str, float] | None) -> str:

@@ -28,8 +28,8 @@ class Series:
     """Columns by bucket, which begin at ``start`` ps and last ``width`` ps each.
 
     queued: requests that wait for their first iteration, mean over the bucket; running: that have begun and not ended.
-    batch: requests of an iteration, mean over the replicas that compute. kv: share of all KV blocks in use. busy: share of the
-    replicas that compute. Rates are per second: arrivals and
+    batch: requests of an iteration, mean over the replicas that compute. kv: share of the KV blocks of all replicas in use.
+    busy: share of all replicas that compute. Rates are per second: arrivals and
     completions of requests, prompt tokens computed, output tokens emitted.
     """
 
@@ -76,9 +76,23 @@ def series(result: ServingResult, buckets: int = BUCKETS) -> Series:
         busy / max(1, len(result.replicas)),
         _rate(edges, requests.arrival), _rate(edges, requests.completed[done]),
         _mean(edges, start, start + lasting, log["tokens"] * (PS_PER_S / lasting)),
-        _mean(edges, start, start + lasting, log["sequences"] * log["count"] * (PS_PER_S / lasting))
-        + _rate(edges, requests.first[requests.first >= 0]),
+        _emitted(result, edges),
     )  # fmt: skip
+
+
+def _emitted(result: ServingResult, edges: Ints) -> Floats:
+    """Output tokens per second. An iteration emits one token per sequence; where a draft may give it more, a request's tokens
+    after the first are spread evenly."""
+    requests, log = result.requests, result.iterations
+    first = _rate(edges, requests.first[requests.first >= 0])
+    if any(pool.get("speculation") for pool in result.spec.get("pools", ())):
+        rows = requests.done & (requests.completed > requests.first)
+        took = (requests.completed - requests.first)[rows]
+        rate = (requests.output - 1)[rows] * (PS_PER_S / took)
+        return first + _mean(edges, requests.first[rows], requests.completed[rows], rate)
+    lasting = np.maximum(log["ps"] * log["count"], 1)
+    tokens = log["sequences"] * log["count"] * (PS_PER_S / lasting)
+    return first + _mean(edges, log["start"], log["start"] + lasting, tokens)
 
 
 def _held(result: ServingResult) -> tuple[Ints, Ints, Ints]:

@@ -2,7 +2,8 @@
 
 Each kernel is bound by what would take longer on an ideal GPU, its arithmetic or its traffic with main memory (Williams et al.,
 Roofline, 2009), and counts with the time that the compute providers give it. What an iteration took beyond its kernels and
-messages was the host's.
+messages was the host's, or, on a network level, that of other traffic; it is left out where measured tables tell the time of an
+iteration, or a draft takes part of it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from distsim.cost.kernel import Kernel
-from distsim.errors import ConfigError
+from distsim.errors import DistsimError
 from distsim.hardware.gpu import Gpu
 from distsim.serving.deployment import Deployment
 from distsim.serving.iteration import Shape
@@ -23,6 +24,8 @@ from distsim.serving.operations import BUCKET, after, attention_half, before, ca
 from distsim.serving.result import ServingResult
 from distsim.serving.times.model import ModelTimes
 from distsim.serving.work import work_of
+from distsim.topology.graph import Topology
+from distsim.topology.spec import build
 from distsim.workload.training.operations import Operation
 
 #: what an iteration is bound by -> what it is
@@ -38,11 +41,14 @@ def parts(result: ServingResult) -> dict[str, float] | None:
     """Share of the iteration time by part, over all pools by their busy time; None where the run does not say its deployments,
     or no provider can time their kernels."""
     total = dict.fromkeys(PARTS, 0.0)
+    cluster = result.spec.get("cluster")
+    topology = build(str(cluster)) if cluster else None
+    pools = {_name(pool, number): pool for number, pool in enumerate(result.spec.get("pools", ()))}
     for name, deployment in deployments(result).items():
         numbers = [row.number for row in result.replicas if row.pool == name]
         try:
-            found = _of_pool(result, deployment, numbers)
-        except ConfigError:
+            found = _of_pool(result, deployment, topology, numbers, _beyond(result, pools[name]))
+        except DistsimError:
             return None
         for part, ps in found.items():
             total[part] += ps
@@ -55,12 +61,25 @@ def deployments(result: ServingResult) -> dict[str, Deployment]:
     found: dict[str, Deployment] = {}
     for number, pool in enumerate(result.spec.get("pools", ())):
         fields: Mapping[str, Any] = pool["deployment"]
-        found[pool["name"] or f"pool {number}"] = Deployment.of(**fields)
+        found[_name(pool, number)] = Deployment.of(**fields)
     return found
 
 
-def _of_pool(result: ServingResult, deployment: Deployment, numbers: list[int]) -> dict[str, float]:
-    """ps of the busy time of some replicas by part."""
+def _name(pool: Mapping[str, Any], number: int) -> str:
+    return str(pool["name"] or f"pool {number}")
+
+
+def _beyond(result: ServingResult, pool: Mapping[str, Any]) -> str:
+    """Whose time it is that an iteration took beyond its kernels and messages; empty where nothing follows from it."""
+    if pool.get("times", "model") != "model" or pool.get("speculation") or pool["deployment"].get("pp", 1) > 1:
+        return ""
+    return "host" if result.spec.get("network", "closed") == "closed" else "network"
+
+
+def _of_pool(
+    result: ServingResult, deployment: Deployment, topology: Topology | None, numbers: list[int], beyond: str
+) -> dict[str, float]:
+    """ps of the busy time of some replicas by part; beyond: see _beyond."""
     log = result.iterations
     rows = np.flatnonzero(np.isin(log["replica"], numbers))
     took = (log["ps"] * log["count"])[rows]
@@ -70,14 +89,15 @@ def _of_pool(result: ServingResult, deployment: Deployment, numbers: list[int]) 
     # NOTE: every k-th ps of the busy time picks its iteration: a sample in proportion to time that needs no random numbers
     marks = (np.arange(_SAMPLE) + 0.5) * (busy / _SAMPLE)
     chosen = rows[np.minimum(np.searchsorted(np.cumsum(took), marks), len(rows) - 1)]
-    times, rank = ModelTimes(deployment), Rank.of(deployment)
+    times, rank = ModelTimes(deployment, topology), Rank.of(deployment)
     total = dict.fromkeys(PARTS, 0.0)
     known: dict[tuple[Shape, int], dict[str, float]] = {}
     for row in chosen.tolist():
         shape = _shape(log, row)
-        made = known.get((shape, int(log["ps"][row])))
+        ps = int(log["ps"][row])
+        made = known.get((shape, ps))
         if made is None:
-            made = known[shape, int(log["ps"][row])] = _of_iteration(deployment, rank, times, shape, int(log["ps"][row]))
+            made = known[shape, ps] = _of_iteration(rank, times, shape, ps if beyond else 0, beyond)
         for part, share in made.items():
             total[part] += share * busy / _SAMPLE
     return total
@@ -92,16 +112,15 @@ def _shape(log: Mapping[str, Any], row: int) -> Shape:
     return Shape(pairs, sequences, kv, -(-kv // sequences) if sequences else 0, sequences + prefills)
 
 
-def _of_iteration(deployment: Deployment, rank: Rank, times: ModelTimes, shape: Shape, ps: int) -> dict[str, float]:
-    """Share of one iteration by part."""
+def _of_iteration(rank: Rank, times: ModelTimes, shape: Shape, ps: int, beyond: str) -> dict[str, float]:
+    """Share of one iteration by part; what of its ``ps`` no kernel or message takes is part ``beyond``'s."""
     found = dict.fromkeys(PARTS, 0.0)
-    for stage in range(deployment.pp):
+    for stage in range(rank.deployment.pp):
         for one, count in _operations(rank, shape, stage):
             found[_part(one, rank.gpu)] += count * times.operation(one)
     spent = sum(found.values())
-    # NOTE: with several stages the row's time holds waiting for stages that other batches use
-    if deployment.pp == 1 and ps > spent:
-        found["host"] = ps - spent
+    if ps > spent:
+        found[beyond] += ps - spent
         spent = ps
     return {part: one / spent for part, one in found.items()} if spent else {}
 

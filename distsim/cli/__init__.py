@@ -12,6 +12,7 @@ COMMANDS = {
     "compare": "run one workload on several network levels, and see where they part",
     "demo": "the same on a shipped Llama trace, in one word",
     "train": "one training step of a model on a cluster: time, utilisation, memory, where it goes",
+    "serve": "a service under load, request by request: throughput, latencies, goodput, what limits it",
     "generate": "write a training step of a model and a plan as a trace",
     "trace": "summarise a trace and list its defects",
     "convert": "convert a trace between all formats",

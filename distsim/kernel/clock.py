@@ -63,6 +63,11 @@ class Clock:
         """Picoseconds since the start."""
         return int(self.env.now)
 
+    @property
+    def pending(self) -> int:
+        """Calls that are still to come, outdated ones among them."""
+        return len(self.env._queue) + len(self._settling)
+
     def attach(self, plane: Plane) -> None:
         """Let a data plane run on this clock."""
         self._planes.append(plane)

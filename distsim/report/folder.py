@@ -65,6 +65,7 @@ def save(result: Result, folder: str | os.PathLike[str], summary: Summary | None
     Raises:
         ConfigError: the folder cannot be written, or holds something else. Nothing has changed then.
     """
+    check_target(folder)
     found = summary or summarise(result)
     return write_whole(folder, lambda part: _write(part, result, found))
 

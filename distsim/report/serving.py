@@ -17,6 +17,8 @@ from distsim.units import format_time
 _ROWS = 8
 #: warnings in full; the rest is counted
 _WARNINGS = 6
+#: counts of a result that are no news
+_COUNTS = ("requests", "events", "iterations")
 #: latencies by name: what they are
 LATENCIES = {
     "ttft": "time to first token", "tpot": "time per output token", "latency": "latency", "queueing": "before first iteration",
@@ -40,7 +42,7 @@ def answer(result: ServingResult, found: Findings) -> str:
     if s.goodput is not None:
         said.append(_goodput(s.goodput))
     said.append(f"KV {_percent(s.kv_mean)}, peak {_percent(s.kv_peak)}")
-    said.append(f"limited by {found.limit.by}")
+    said.append(f"limited by {_limit(found)}")
     return "; ".join(said)
 
 
@@ -48,10 +50,11 @@ def text(result: ServingResult, found: Findings, width: int = 100) -> str:
     """The whole screen."""
     s = found.summary
     lines = [answer(result, found), ""]
-    lines += _wrapped(f"{found.limit.by}: {found.limit.because}", width)
+    lines += _wrapped(f"{_limit(found)}: {found.limit.because}", width)
     lines += _lost(result, found, width)
     lines += ["", *_latencies(s.latencies, found.stall, width), "", *_rates(found, width), ""]
     lines += _wrapped(_work(found), width)
+    lines += _operations(result, width)
     lines += _replicas(result, width)
     lines += _tenants(found, width)
     lines += [line for told in _told(found) for line in _wrapped(told, width)]
@@ -122,6 +125,15 @@ def _work(found: Findings) -> str:
     return said
 
 
+def _operations(result: ServingResult, width: int) -> list[str]:
+    """What operators count: failures, launches, requests held back or sent elsewhere."""
+    told = [
+        f"{count:,} {name}" for name, count in result.counts.items()
+        if count and name not in _COUNTS and not name.startswith("dropped: ")
+    ]  # fmt: skip
+    return _wrapped("operations: " + ", ".join(told), width) if told else []
+
+
 def _replicas(result: ServingResult, width: int) -> list[str]:
     if len(result.replicas) < 2:
         return []
@@ -173,6 +185,10 @@ def _told(found: Findings) -> list[str]:
     if errors:
         said.append(f"usual error of the kernels' times: {errors}")
     return said
+
+
+def _limit(found: Findings) -> str:
+    return found.limit.by + (f" ({found.limit.of})" if found.limit.of else "")
 
 
 def _gpus(result: ServingResult, mean: float) -> str:

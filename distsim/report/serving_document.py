@@ -23,7 +23,7 @@ _REPLICAS = 64
 def document(result: ServingResult, found: Findings) -> dict[str, Any]:
     """The answer as one JSON document; keys are stable within a schema version and end in their unit; null: no such figure."""
     s = found.summary
-    return _finite({
+    made = {
         "format": FORMAT, "schema": SCHEMA, "answer": answer(result, found),
         "requests": {
             "asked": s.requests, "finished": s.finished, "dropped": s.dropped, "unfinished": s.unfinished,
@@ -33,7 +33,7 @@ def document(result: ServingResult, found: Findings) -> dict[str, Any]:
         "throughput": {"whole": rates_of(s.rates, s.gpus), "steady": None if s.steady is None else rates_of(s.steady, s.gpus)},
         "goodput": goodput_of(s.goodput),
         "limit": {
-            "by": found.limit.by, "because": found.limit.because, "waiting_share": found.limit.waiting,
+            "by": found.limit.by, "of": found.limit.of, "because": found.limit.because, "waiting_share": found.limit.waiting,
             "kv_short_share": found.limit.short, "kv_short_share_of_waiting": found.limit.short_of_waiting,
             "time_shares": None if found.limit.parts is None else dict(found.limit.parts),
         },
@@ -58,12 +58,13 @@ def document(result: ServingResult, found: Findings) -> dict[str, Any]:
         "replica_count": len(result.replicas), "replicas": [_replica(row) for row in result.replicas[:_REPLICAS]],
         "end_ps": result.end, "warnings": list(result.warnings), "counts": dict(result.counts), "spec": dict(result.spec),
         "provenance": dict(result.provenance),
-    })  # fmt: skip
+    }  # fmt: skip
+    return {key: _finite(value) for key, value in made.items()}
 
 
 def _replica(row: ReplicaRow) -> dict[str, Any]:
     values = asdict(row)
-    times = {f"{name}_ps": values.pop(name) for name in ("busy", "started", "stopped")}
+    times = {f"{name}_ps": values.pop(name) for name in ("busy", "started", "stopped", "held", "down")}
     tokens = {"block_tokens": values.pop("block"), "hit_tokens": values.pop("hits"), "looked_up_tokens": values.pop("lookups")}
     return {**values, **tokens, **times}
 

@@ -125,11 +125,13 @@ def _iterations(result: ServingResult) -> dict[str, Any]:
 def _replicas(result: ServingResult) -> dict[str, Any]:
     import pyarrow as pa
 
+    text, number = pa.string(), pa.int64()
     columns = {
-        "replica": ("number", pa.int32()), "pool": ("pool", pa.string()), "gpu": ("gpu", pa.string()), "gpus": ("gpus", pa.int32()),
-        "kv_blocks": ("kv_blocks", pa.int64()), "block_tokens": ("block", pa.int32()), "iterations": ("iterations", pa.int64()),
-        "busy_ps": ("busy", pa.int64()), "preemptions": ("preemptions", pa.int64()), "looked_up_tokens": ("lookups", pa.int64()),
-        "hit_tokens": ("hits", pa.int64()), "started_ps": ("started", pa.int64()), "stopped_ps": ("stopped", pa.int64()),
+        "replica": ("number", number), "pool": ("pool", text), "gpu": ("gpu", text), "gpus": ("gpus", number),
+        "kv_blocks": ("kv_blocks", number), "block_tokens": ("block", number), "iterations": ("iterations", number),
+        "busy_ps": ("busy", number), "preemptions": ("preemptions", number), "looked_up_tokens": ("lookups", number),
+        "hit_tokens": ("hits", number), "started_ps": ("started", number), "stopped_ps": ("stopped", number),
+        "held_ps": ("held", number), "failures": ("failures", number), "down_ps": ("down", number),
     }  # fmt: skip
     return {name: pa.array([getattr(row, key) for row in result.replicas], kind) for name, (key, kind) in columns.items()}
 

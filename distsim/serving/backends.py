@@ -16,6 +16,8 @@ class Backend:
         tokens: most new tokens of an iteration; sequences: most sequences of one.
         graph: most sequences of a generating batch that has a CUDA graph; batches in between are padded to the next captured
             size: powers of two up to 8, then multiples of 8.
+        piecewise: batches with prompts have one as well, up to as many tokens; attention is launched between its pieces, which
+            the GPU does not wait for.
         host, host_sequence: s per iteration, and per sequence in it, in which the GPU waits for the host.
         launch: s of the host per operation outside a graph.
         all_reduce: implementation in distsim.serving.allreduce.
@@ -27,6 +29,7 @@ class Backend:
     tokens: int
     sequences: int
     graph: int
+    piecewise: bool
     host: float
     host_sequence: float
     launch: float
@@ -43,13 +46,13 @@ COMPILED, EAGER = 20e-6, 40e-6
 HOST = 5.5e-3 / 256
 BACKENDS = {
     # vLLM (vllm/config, engine/arg_utils.py): gpu_memory_utilization 0.9; 8192 batched tokens and 1024 sequences for a server
-    # on H100 and larger; graphs up to 512 sequences
-    "vllm": Backend("vllm", 0.9, False, 8192, 1024, 512, 0.0, HOST, COMPILED, "custom"),
+    # on H100 and larger; graphs up to 512 sequences (cudagraph_mode FULL_AND_PIECEWISE)
+    "vllm": Backend("vllm", 0.9, False, 8192, 1024, 512, True, 0.0, HOST, COMPILED, "custom"),
     # SGLang (server_args.py): mem_fraction_static about 0.88 of 80 GB; chunked_prefill_size 8192; graphs up to 512 sequences
-    "sglang": Backend("sglang", 0.88, False, 8192, 1024, 512, 0.0, HOST, EAGER, "custom"),
+    "sglang": Backend("sglang", 0.88, False, 8192, 1024, 512, False, 0.0, HOST, EAGER, "custom"),
     # TensorRT-LLM (llmapi/llm_args.py): free_gpu_memory_fraction 0.9 of what weights leave; max_num_tokens 8192; max_batch_size
     # 2048, with graphs for all
-    "trtllm": Backend("trtllm", 0.9, True, 8192, 2048, 2048, 0.0, HOST, EAGER, "trtllm"),
+    "trtllm": Backend("trtllm", 0.9, True, 8192, 2048, 2048, False, 0.0, HOST, EAGER, "trtllm"),
 }
 
 

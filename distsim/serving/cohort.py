@@ -100,9 +100,13 @@ class Cohort:
         self._ends.clear()
         return members
 
+    def like(self) -> Cohort:
+        """An empty one of the same kind."""
+        return Cohort(self.block)
+
     def split(self, count: int) -> Cohort:
         """The first ``count`` members as a cohort of their own; the others stay."""
-        made = Cohort(self.block)
+        made = self.like()
         for request in self.members[:count]:
             self._leave(request)
             made.add(request)

@@ -15,12 +15,16 @@ from distsim.serving.deployment import Deployment
 from distsim.serving.iteration import IterationTimes
 from distsim.serving.kv.blocks import Blocks
 from distsim.serving.kv.prefix import PrefixBlocks
-from distsim.serving.kv.sizes import kv_blocks
+from distsim.serving.kv.sizes import kv_blocks, token_bytes
+from distsim.serving.kv.swap import swap_of
+from distsim.serving.kv.tiers import tiers_of
+from distsim.serving.kv.transfers import Transfers
 from distsim.serving.lanes import GroupTimes, Lanes, LockstepReplica
 from distsim.serving.log import IterationLog
 from distsim.serving.replica import Replica
 from distsim.serving.request import Request
-from distsim.serving.scheduler import Scheduler
+from distsim.serving.scheduler import Scheduler, SchedulerParams
+from distsim.serving.speculation import Acceptance, SpeculativeTimes, speculation_of
 from distsim.topology.graph import Topology
 
 
@@ -33,6 +37,8 @@ class Pool(Parameters):
     scheduler: str = Field("vllm_v1", description="batching policy, NAME or NAME:key=value,...")
     times: str = Field("model", description="iteration times: model (shipped providers), vidur:file=... or profile:folder=...")
     kv_blocks: int | None = Field(None, description="KV blocks of a replica; default: what its memory leaves")
+    kv_tiers: str | None = Field(None, description="below the GPU's memory: NAME:size=...,bandwidth=... joined by +")
+    speculation: str | None = Field(None, description="draft:tokens=4,acceptance=0.7,cost=0.1 or mtp:tokens=1,acceptance=0.8")
     deployment: Deployment
 
     @classmethod
@@ -50,7 +56,10 @@ def scheduler_options(text: str, usual: Mapping[str, Any] | None = None) -> tupl
     """
     name, options = parse(text)
     found: type[Scheduler] = lookup("scheduler", name)
-    more = {key: value for key, value in (usual or {}).items() if key in found.Params.model_fields}
+    fields = found.Params.model_fields
+    more = {key: value for key, value in (usual or {}).items() if key in fields}
+    if fields["block"].default != SchedulerParams.model_fields["block"].default:
+        more.pop("block", None)  # a policy with blocks of its own
     return found, validated(found.Params, name, {**more, **options})
 
 
@@ -63,8 +72,32 @@ def make_scheduler(
     """
     found, params = scheduler_options(text, usual)
     shares = hash_block > 0 and getattr(params, "prefix_caching", False)
-    kv = PrefixBlocks(blocks, params.block, hash_block) if shares else Blocks(blocks, params.block)
+    kv = found.Cache(blocks, params.block, hash_block) if shares else Blocks(blocks, params.block)
     return found(params, kv, stages)
+
+
+def _equip(scheduler: Scheduler, pool: Pool, acceptance: Acceptance | None) -> None:
+    """Give a scheduler what lies below its cache, and what is drafted. Raises ConfigError where it cannot use it."""
+    params, kv, deployment = scheduler.params, scheduler.kv, pool.deployment
+    block_bytes = kv.block * max(token_bytes(deployment, stage) for stage in range(deployment.pp))
+    swaps = getattr(params, "preemption", "recompute") == "swap"
+    if swaps or pool.kv_tiers:
+        scheduler.transfers = Transfers()
+    if swaps:
+        assert scheduler.transfers is not None
+        scheduler.swap = swap_of(params, block_bytes, scheduler.transfers)
+    if pool.kv_tiers:
+        assert scheduler.transfers is not None
+        if not isinstance(kv, PrefixBlocks):
+            raise ConfigError(
+                f"{pool.scheduler} finds no prefixes to keep", where=f"kv_tiers={pool.kv_tiers}",
+                expected="a policy with prefix_caching, and requests with hashes of their blocks",
+            )  # fmt: skip
+        kv.tiers = tiers_of(pool.kv_tiers, block_bytes * kv.weight, scheduler.transfers)
+    if acceptance is not None:
+        if not scheduler.speculates:
+            raise ConfigError(f"{pool.scheduler} knows no speculative decoding", where=f"speculation={pool.speculation}")
+        scheduler.speculate(acceptance)
 
 
 def usual_options(deployment: Deployment) -> dict[str, int]:
@@ -105,12 +138,21 @@ def make_replicas(
 ) -> list[Replica]:  # fmt: skip
     """``count`` replicas of a pool, numbered from ``first``. Raises OutOfMemoryError where the model does not fit."""
     blocks = pool.kv_blocks
+    lanes, usual = pool.deployment.dp, usual_options(pool.deployment)
     if blocks is None:
         blocks = times.kv_blocks() if hasattr(times, "kv_blocks") else kv_blocks(pool.deployment)
-    lanes, usual = pool.deployment.dp, usual_options(pool.deployment)
+        blocks = blocks * pool.deployment.block_tokens // scheduler_options(pool.scheduler, usual)[1].block
+    acceptance = None
+    if pool.speculation is not None:
+        if lanes > 1:
+            _together(pool, times)  # refuses what knows no lanes
+        draft = speculation_of(pool.speculation, pool.deployment.spec.layers)
+        acceptance, times = Acceptance(draft), SpeculativeTimes(times, draft)
     made = []
     for number in range(first, first + count):
         schedulers = [make_scheduler(pool.scheduler, blocks, times.stages, hash_block, usual) for _ in range(lanes)]
+        for scheduler in schedulers:
+            _equip(scheduler, pool, acceptance)
         if lanes == 1:
             replica = Replica(number, clock, schedulers[0], times, log, ended, stepped)
         else:

@@ -31,7 +31,7 @@ class Use(NamedTuple):
     among: bool = False
 
 
-def routes(topology: Topology, pairs: Iterable[tuple[int, int]]) -> Mask:
+def routes(topology: Topology, pairs: Iterable[tuple[int, ...]]) -> Mask:
     """Links between pairs of hosts."""
     found = np.zeros(topology.links, dtype=np.bool_)
     listed = np.array(sorted(set(pairs)), dtype=np.int32).reshape(-1, 2)
@@ -51,7 +51,7 @@ def of_replica(topology: Topology, hosts: Sequence[int], deployment: Deployment,
 
     ranks, found = Ranks(deployment), []
     for stage in range(deployment.pp):
-        for group in ("tp", "dp", "ep", "pp"):
+        for group in ("tp", "pp") if deployment.dp == 1 else ("tp", "dp", "ep", "pp"):
             instances = [tuple(hosts[rank] for rank in one) for one in ranks.groups(stage, group)]
             if group == "pp":
                 links, among = routes(topology, instances), False

@@ -10,7 +10,7 @@ Source: vLLM documentation, "Data Parallel Deployment" (lockstep with dummy batc
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from distsim.serving.batch import Batch
@@ -170,9 +170,24 @@ class Lanes(Scheduler):
         return deque(request for lane in self.lanes for request in lane.landed)
 
     @property
+    def swapped(self) -> deque[Request]:  # type: ignore[override]
+        """A copy of all queues of those whose keys and values are in the host's memory."""
+        return deque(request for lane in self.lanes for request in lane.swapped)
+
+    @property
     def seated(self) -> int:  # type: ignore[override]
         """Requests admitted on any lane."""
         return sum(lane.seated for lane in self.lanes)
+
+    @property
+    def fetch(self) -> Callable[[Request], None] | None:
+        """See Scheduler.fetch: one for all lanes."""
+        return self.lanes[0].fetch
+
+    @fetch.setter
+    def fetch(self, fetch: Callable[[Request], None] | None) -> None:
+        for lane in self.lanes:
+            lane.fetch = fetch
 
     def next_batch(self) -> Batch | None:
         """One batch of each lane; None if none has anything to compute."""
@@ -239,6 +254,14 @@ class Lanes(Scheduler):
     def unread(self) -> int:
         """See Scheduler.unread."""
         return sum(lane.unread for lane in self.lanes)
+
+    def fetched(self, request: Request) -> None:
+        """See Scheduler.fetched."""
+        self.lanes[request.lane].fetched(request)
+
+    def vacate(self, request: Request) -> None:
+        """See Scheduler.vacate."""
+        self.lanes[request.lane].vacate(request)
 
     def _count(self) -> None:
         """Preemptions of all lanes."""

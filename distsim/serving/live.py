@@ -25,6 +25,8 @@ from distsim.kernel.clock import END_OF_TIME, Clock
 from distsim.network.spec import build_network
 from distsim.record import Recorder
 from distsim.serving.deployment import Deployment
+from distsim.serving.iteration import Shape
+from distsim.serving.lanes import GroupShape
 from distsim.serving.program import Line, Programs, Talk
 from distsim.serving.work import Work
 from distsim.topology.graph import Topology
@@ -268,7 +270,7 @@ class Alone:
                 ends[lane] = max(ends[lane], clock.now - begin)
 
         # NOTE: a clock that has run dry has taken its network to the end of time; one that stops has taken it as far
-        clock.call_at(begin, lambda _: executor.submit(tasks, ended))
+        clock.call_at(begin, lambda _: _submit(executor, tasks, ended))
         span = _SCRATCH_RUN
         clock.run(until=begin + span)
         while executor.unfinished:
@@ -279,6 +281,10 @@ class Alone:
             clock.run(until=begin + span)
         self._free = begin + span
         return tuple(ends)
+
+
+def _submit(executor: Executor, tasks: Tasks, ended: Callable[[int], None]) -> None:
+    executor.submit(tasks, ended)
 
 
 def _lane_of(tasks: Tasks, row: int, ranks: Ranks, stage: int) -> list[int]:
@@ -324,10 +330,18 @@ class LevelTimes:
 
     def steady(self, sequences: int, kv: int, longest: int) -> tuple[int, int]:
         """See IterationTimes.steady."""
-        from distsim.serving.iteration import Shape
-
         _, count = self._times.steady(sequences, kv, longest)
         return sum(self.times(Shape((), sequences, kv, longest, sequences))), count
+
+    def group_times(self, shapes: Sequence[Shape | None]) -> tuple[int, ...]:
+        """ps of each stage where lanes have different shapes (see distsim.serving.lanes)."""
+        return self.times(GroupShape(tuple(shapes)))
+
+    def group_steady(self, lanes: Sequence[tuple[int, int, int] | None]) -> tuple[int, int]:
+        """As ``steady``, of lanes: (sequences, kv, longest) of each, None where it has nothing to do."""
+        _, count = self._times.group_steady(lanes)
+        shapes = [None if one is None else Shape((), one[0], one[1], one[2], one[0]) for one in lanes]
+        return sum(self.group_times(shapes)), count
 
 
 class _Flight:

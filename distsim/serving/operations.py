@@ -6,7 +6,7 @@ from distsim.serving.deployment import Deployment
 from distsim.serving.iteration import Shape
 from distsim.serving.layers import attention, ends, mlp
 from distsim.serving.layers.writer import Rank, Writer
-from distsim.serving.work import FINE, Work, work_of
+from distsim.serving.work import FINE, Graphs, Work, work_of
 from distsim.workload.training.operations import Operation
 
 #: tokens: the mean cached length of generating sequences is rounded up to a multiple of this
@@ -75,14 +75,15 @@ def chained(found: list[Operation]) -> list[Operation]:
     return [one._replace(after=(place - 1,)) if place else one for place, one in enumerate(found)]
 
 
-def captured(deployment: Deployment) -> int:
-    """Most sequences of a generating batch with a CUDA graph."""
-    return deployment.software.graph if deployment.cuda_graphs else 0
+def captured(deployment: Deployment) -> Graphs:
+    """Which batches have a CUDA graph."""
+    software = deployment.software
+    return Graphs(software.graph, software.graph if software.piecewise else 0) if deployment.cuda_graphs else Graphs(0, 0)
 
 
 def padded(work: Work) -> Work:
     """A batch with a graph computes as many rows as the next larger captured one (see distsim.serving.backends)."""
-    if not work.graph or not work.sequences:
+    if not work.graph or work.prompts or not work.sequences:
         return work
     n = work.sequences
     return work._replace(rows=1 << (n - 1).bit_length() if n <= FINE else -(-n // FINE) * FINE)

@@ -83,8 +83,10 @@ class Replica:
         self.speed = 1.0  #: iterations take so many times as long
         self.runner: Runner | None = None  #: runs iterations where their times are not known beforehand
         self.began: Callable[[Replica, Batch], None] | None = None  #: told of batches with prompts when their iteration begins
-        self.launched = self.started = 0  #: ps at which its GPUs were taken, and at which it took requests first (-1: never)
-        self.stopped = -1  #: ps at which its GPUs were given back, -1: never
+        self.since = 0  #: ps from which on it has held its GPUs, -1: it holds none now
+        self.held = 0  #: ps that it held them in earlier times
+        self.started = 0  #: ps at which it took requests first, -1: never
+        self.stopped = -1  #: ps at which it gave its GPUs back last, -1: it has them, or never had
         self.failures = 0
         self.down = 0  #: ps out of service after failures
         self.draining = False  #: takes no more requests, and stops when it is empty
@@ -177,8 +179,9 @@ class Replica:
     # --- what may befall it ---------------------------------------------------------------------------------------------------
 
     def arm(self) -> None:
-        """Be ready to fail: called while it is empty, remembers what that is like."""
-        self._pristine = deepcopy(self.scheduler)
+        """Be ready to fail, or to be launched: called while it is empty, remembers what that is like."""
+        if self._pristine is None:
+            self._pristine = deepcopy(self.scheduler)
 
     def fail(self) -> None:
         """Lose everything: queue, KV cache and the iterations under way. Call :meth:`arm` first; whoever had sent the requests
@@ -200,12 +203,30 @@ class Replica:
         self._stretch = None
         self._free = [0] * self.stages
         self._abandoned.clear()
+        self._renew()
+
+    def _renew(self) -> None:
+        """Begin anew, with empty queue and cache."""
         made = self._pristine
         assert made is not None, "arm() was not called"
         for name in self._before:
             self._before[name] = self.count(name)
         self._pristine = deepcopy(made)
         self.scheduler = made
+
+    def launch(self, now: int) -> None:
+        """Take its GPUs, with nothing in its cache. Call :meth:`arm` first."""
+        self.since, self.stopped, self.draining = now, -1, False
+        self._renew()
+
+    def stop(self, now: int) -> None:
+        """Give its GPUs back; nobody is there any more."""
+        self.held += now - self.since
+        self.since, self.stopped, self.draining = -1, now, False
+
+    def spare(self) -> None:
+        """Be one that has not been launched."""
+        self.since = self.started = -1
 
     def count(self, name: str) -> int:
         """``preemptions`` of its scheduler, ``lookups`` and ``hits`` of its cache in tokens: of all its lives."""

@@ -78,6 +78,9 @@ class ReplicaRow:
     hits: int
     started: int = 0  #: ps at which it took requests first
     stopped: int = -1  #: ps at which it was taken away, -1: never
+    held: int = 0  #: ps in which its GPUs were taken, starts and failures included
+    failures: int = 0
+    down: int = 0  #: ps out of service after failures: repairs and starts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,10 +122,11 @@ def request_columns(requests: list[Request | None], tenants: tuple[str, ...] = (
     )  # fmt: skip
 
 
-def replica_row(replica: Replica, pool: str, gpu: str, gpus: int) -> ReplicaRow:
-    """The row of a replica."""
+def replica_row(replica: Replica, pool: str, gpu: str, gpus: int, end: int = 0) -> ReplicaRow:
+    """The row of a replica. end: ps of the end of the run."""
     kv = replica.scheduler.kv
     return ReplicaRow(
-        replica.number, pool, gpu, gpus, kv.total, kv.block, replica.iterations, replica.busy, replica.scheduler.preemptions,
-        getattr(kv, "lookups", 0), getattr(kv, "hits", 0),
+        replica.number, pool, gpu, gpus, kv.total, kv.block, replica.iterations, replica.busy,
+        replica.count("preemptions"), replica.count("lookups"), replica.count("hits"), replica.started, replica.stopped,
+        replica.held + (max(end - replica.since, 0) if replica.since >= 0 else 0), replica.failures, replica.down,
     )  # fmt: skip

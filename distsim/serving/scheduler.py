@@ -202,7 +202,7 @@ class Scheduler:
         while self.swapped and self.seated < most:
             request = self.swapped[0]
             blocks = kv.need(request.computed)
-            if blocks + 1 + watermark > kv.free:
+            if kv.need(request.computed + min(pool.width, request.left)) + watermark > kv.free:
                 break
             self.swapped.popleft()
             self.swap.take(request)

@@ -24,6 +24,7 @@ from distsim.serving.router import Router
 #: reasons to drop a request
 NOBODY = "no replica in service"
 ORPHAN = "the turn before it was dropped"
+STOPPED = "past its deadline, while it was served"
 
 
 class Gate:
@@ -94,11 +95,11 @@ class Service:
         self._oldest = 0  #: no row before it is anywhere
 
     def start(self, replicas: Sequence[Replica]) -> None:
-        """Begin: the first arrivals are on the clock."""
+        """Begin: the first arrivals are on the clock. replicas: by number; those that hold no GPUs yet do not take requests."""
         self.replicas = list(replicas)
-        self.front = [replica for replica in replicas if replica.role != "decode"]
+        self.front = [replica for replica in replicas if replica.role != "decode" and replica.since >= 0]
         for replica in replicas:
-            self.enlist(replica)
+            replica.abandoned = self._given_up
         if self.gate is not None:
             self.gate.attach(self)
         if self._concurrency:
@@ -106,12 +107,6 @@ class Service:
                 self.clock.call_at(self.clock.now, self._follow, priority=LATE)
         elif self._order:
             self.clock.call_at(self._arrivals[self._order[0]], self._arrive, priority=LATE)
-
-    def enlist(self, replica: Replica) -> None:
-        """A replica belongs to this service; it does not take requests by that alone."""
-        replica.abandoned = self._given_up
-        if replica not in self.replicas:
-            self.replicas.append(replica)
 
     # --- arrivals -------------------------------------------------------------------------------------------------------------
 
@@ -218,7 +213,6 @@ class Service:
 
     def put_in(self, replica: Replica) -> None:
         """A replica takes requests from now on."""
-        self.enlist(replica)
         self.front.append(replica)
         self.front.sort(key=lambda one: one.number)
         for told in self.joined:
@@ -235,11 +229,12 @@ class Service:
         """A replica takes no more requests, and stops when it is empty."""
         self.take_out(replica)
         replica.draining = True
-        self._emptied(replica)
+        self.emptied(replica)
 
-    def _emptied(self, replica: Replica) -> None:
-        if replica.draining and replica.stopped < 0 and not replica.outstanding:
-            replica.stopped = self.clock.now
+    def emptied(self, replica: Replica) -> None:
+        """Stop a replica that is draining, if nobody is left there."""
+        if replica.draining and replica.since >= 0 and not replica.outstanding:
+            replica.stop(self.clock.now)
 
     def requests_of(self, replica: Replica) -> list[Request]:
         """Requests that wait or are served at a replica, in order of their rows."""
@@ -277,12 +272,12 @@ class Service:
         self.finished += 1
         self._leave(request)
         if replica.draining:
-            self._emptied(replica)
+            self.emptied(replica)
 
     def _given_up(self, request: Request, replica: Replica) -> None:
         """A request that its client has given up is off its replica."""
-        self.drop(request, "past its deadline, while it was served")
-        self._emptied(replica)
+        self.drop(request, STOPPED)
+        self.emptied(replica)
 
     def _leave(self, request: Request) -> None:
         self.last = self.clock.env._now
@@ -318,6 +313,11 @@ class Service:
         self.coming = 0
         self.front = []
         self._open(None)
+
+    @property
+    def arrived(self) -> int:
+        """Rows from here on, but for turns of sessions that have begun, have not arrived."""
+        return self._order[self._next] if self._next < len(self._order) else len(self._arrivals)
 
     @property
     def unfinished(self) -> int:

@@ -13,11 +13,19 @@ NEW, CACHED = 16, 64
 FINE, COARSE = 8, 64
 
 
+class Graphs(NamedTuple):
+    """Batches with a CUDA graph: so many sequences that only generate, and so many new tokens where prompts are among them."""
+
+    sequences: int
+    tokens: int
+
+
 class Work(NamedTuple):
     """What one rank computes.
 
     rows: of linear layers. prompts: (new tokens, tokens cached, how many alike). sequences: that generate; kv: tokens that
-    each attends to, its new one included. samples: rows of the head. graph: whether a CUDA graph of this size was captured.
+    each attends to, its new one included. samples: rows of the head. graph: whether a CUDA graph of this size was captured. width:
+    new tokens of each sequence that generates.
     """
 
     rows: int
@@ -26,6 +34,7 @@ class Work(NamedTuple):
     kv: int
     samples: int
     graph: bool
+    width: int = 1
 
     @property
     def prompt_rows(self) -> int:
@@ -48,13 +57,13 @@ def rounded_rows(tokens: int) -> int:
     return -(-tokens // step) * step
 
 
-def work_of(shape: Shape, bucket: int, captured: int) -> Work:
-    """bucket: the mean length of generating sequences is rounded up to multiples of it. captured: most sequences of a graph."""
+def work_of(shape: Shape, bucket: int, captured: Graphs) -> Work:
+    """bucket: the mean length of generating sequences is rounded up to multiples of it. captured: what has a graph."""
     alike: Counter[tuple[int, int]] = Counter()
     for new, cached in shape.prefills:
         alike[-(-new // NEW) * NEW, -(-cached // CACHED) * CACHED] += 1
     n = shape.sequences
     kv = (-(-shape.kv // n) // bucket + 1) * bucket if n else 0
-    graph = not shape.prefills and n <= captured
+    graph = shape.tokens <= captured.tokens if shape.prefills else n <= captured.sequences
     prompts = tuple((new, cached, count) for (new, cached), count in sorted(alike.items()))
-    return Work(rounded_rows(shape.tokens), prompts, n, kv, shape.samples, graph)
+    return Work(rounded_rows(shape.tokens), prompts, n, kv, shape.samples, graph, shape.width)

@@ -40,6 +40,10 @@ class Blocks:
         if self.free < 0:
             raise AssertionError(f"{count} KV blocks taken, {self.free + count} were free")
 
+    def give(self, count: int) -> None:
+        """Take back blocks that were handed out and not used."""
+        self.free += count
+
     def match(self, request: Request) -> int:
         """Tokens of the request's prefill whose keys and values are in the cache (never all of them)."""
         return 0

@@ -48,7 +48,7 @@ def _latent(w: Writer, work: Work) -> None:
         w.gemm("key-value up", work.prompt_rows, heads * (mla.nope + mla.v), mla.kv_lora, rank.linear)
         _prompts(w, work, heads, heads, key, mla.v, 0)
     if work.sequences:
-        n = work.sequences
+        n = work.sequences * work.width
         w.kernel("absorb keys", "gemm", grouped_gemm(heads, n, mla.kv_lora, mla.nope, "bf16"))
         _generate(w, work, heads, 1, mla.kv_lora + mla.rope, mla.kv_lora, 0)
         w.kernel("absorb values", "gemm", grouped_gemm(heads, n, mla.v, mla.kv_lora, "bf16"))
@@ -63,12 +63,13 @@ def _prompts(w: Writer, work: Work, heads: int, key_heads: int, qk: int, v: int,
 
 
 def _generate(w: Writer, work: Work, heads: int, key_heads: int, qk: int, v: int, window: int) -> None:
+    # NOTE: drafted tokens read the cache together with their sequence's; only their arithmetic is more
     n, kv = work.sequences, work.kv
     seen = min(kv, window) if window else kv
     width = 1.0 if w.rank.deployment.kv_dtype == "fp8" else 2.0
     cache = width * n * seen * key_heads * (qk if key_heads == 1 and qk > v else qk + v)
     shape = (n, 1, kv, heads, key_heads, qk, v, 0, window)
-    kernel = Kernel("decode_attention", shape, _dtype(w), 2.0 * n * heads * seen * (qk + v), cache)
+    kernel = Kernel("decode_attention", shape, _dtype(w), 2.0 * n * work.width * heads * seen * (qk + v), cache)
     w.kernel("attention", "attention", kernel)
 
 

@@ -1,9 +1,9 @@
 """Prefix-aware: where most of the prompt is in the cache already, unless that replica has far too much to do.
 
-Rules (``cache_aware`` of SGLang's and vLLM's routers, with their defaults): while the busiest replica has more than ``absolute``
-requests over the idlest *and* more than ``relative`` times as many, the replica with the fewest requests is taken. Otherwise the
-one whose cache holds most of the prompt, if that is more than ``threshold`` of it; else the one with the fewest requests. Among
-equals the fewest requests, then the first.
+Rules (``cache_aware`` of SGLang's and vLLM's routers, with their defaults): while the busiest replica has more than
+``absolute`` requests over the idlest *and* more than ``relative`` times as many, the replica with the fewest requests is taken.
+Otherwise the one whose cache holds most of the prompt, if that is more than ``threshold`` of it; else the one with the fewest
+requests. Among equals the fewest requests, then the first.
 
 Those routers guess what is cached from what they have sent; this one looks, at the instant of the arrival, as routers do that
 follow the replicas' KV events (llm-d, "precise prefix cache"). A prefix that is still being computed is found only when its

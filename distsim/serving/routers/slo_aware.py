@@ -2,11 +2,12 @@
 
 Rules: for each replica the time to the first token is predicted as
 
-    iterations = ceil((prompt tokens that wait or are being computed there + this prompt) / chunk), chunk = min(those, ``chunk``)
+    tokens = prompt tokens that wait or are being computed there, and this prompt, less what the prefix cache spares it
+    iterations = ceil(tokens / chunk), chunk = min(tokens, ``chunk``)
     TTFT = iterations * duration of an iteration with one chunk beside all that are admitted now, at their KV use
 
 Of the replicas that promise at most ``ttft``, the one with the fewest requests is taken; if none does, the one that promises
-the shortest. What a prefix cache would spare is subtracted. It is the idea of Mooncake's conductor (Qin et al., "Mooncake: a
+the shortest. It is the idea of Mooncake's conductor (Qin et al., "Mooncake: a
 KVCache-centric disaggregated architecture", 2024, algorithm 1) without its transfers. The prediction knows no future: it takes
 nobody to leave meanwhile, and everybody to be admitted.
 """
@@ -49,9 +50,10 @@ class SloAware:
 
     def predicted(self, request: Request, replica: Replica) -> int:
         """ps until the first token, on an idle network."""
-        tokens = replica.unread + request.prefill - replica.match(request)
+        tokens = replica.scheduler.unread + request.prefill - replica.match(request)
         chunk = min(tokens, self._chunk)
         running = replica.scheduler.seated
         kv = replica.used * replica.scheduler.kv.block
         shape = Shape(((chunk, 0),), running, kv if running else 0, kv // running if running else 0, running + 1)
-        return round(-(-tokens // chunk) * sum(replica.times.times(shape)) * replica.speed)
+        iteration = sum(replica.times.times(shape)) * replica.speed
+        return round(-(-tokens // chunk) * iteration)

@@ -1,6 +1,6 @@
 """Sticky sessions: a conversation stays where its beginning was computed.
 
-Rules (session affinity of vLLM's production stack, ``--routing-logic session``; of any HTTP load balancer): the first request of
+Rules (session affinity of vLLM's production stack, ``--routing-logic session``, and of any load balancer): the first request of
 a session goes to the replica with the fewest requests, the later ones follow it there. If that replica does not take requests
 now (failed, drained, full), the session moves, to the replica with the fewest requests, and stays there. Requests without a
 session go to the replica with the fewest requests.

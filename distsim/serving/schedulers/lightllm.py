@@ -37,6 +37,7 @@ class Lightllm(Scheduler):
         max_waiting_iters: Count = Field(10, description="iterations of generation before the queue is looked at")
 
     params: Params
+    speculates = False  # its look ahead counts one token per iteration
 
     def __init__(self, params: Params, kv: Blocks, stages: int = 1) -> None:
         """Raises ConfigError for more than one pipeline stage."""

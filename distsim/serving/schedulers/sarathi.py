@@ -80,13 +80,12 @@ class Sarathi(Scheduler):
         served = 0
         while served < min(self._most, len(pool.members)):
             request = pool.members[served]
-            while kv.free < 1:
+            while kv.free < max(1, pool.begins(request)):
                 victim = begun.pop() if begun else pool.members[-1]
                 self.preempt(victim)
                 if victim is request:
                     return served
-            if pool.computed(request) % kv.block == 0:
-                kv.take(1)
+            kv.take(pool.begins(request))
             served += 1
         return served
 

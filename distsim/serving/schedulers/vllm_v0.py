@@ -7,7 +7,8 @@ Rules (vLLM up to 0.6; the replica scheduler ``vllm`` of Vidur, 2024, takes the 
 - Otherwise all that generate advance by a token, in order of arrival. Each needs a free block to go on, even where it begins
   none; if there is none, the youngest of the others is preempted, and at last the request itself.
 - A preempted request loses its blocks and goes to the head of the queue: what it had generated is computed anew with its
-  prompt.
+  prompt. Or (``preemption=swap``) its keys and values are copied to the host, and back as soon as there are blocks for them, the
+  watermark and the next token; nobody is admitted before. Both copies hold the iteration up (distsim.serving.kv.swap).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import Field
 from distsim.params import Count
 from distsim.registry import register
 from distsim.serving.batch import Batch
+from distsim.serving.kv.swap import SwapParams
 from distsim.serving.request import Request
 from distsim.serving.scheduler import Scheduler, SchedulerParams
 
@@ -25,7 +27,7 @@ from distsim.serving.scheduler import Scheduler, SchedulerParams
 class VllmV0(Scheduler):
     """Prompts first, in batches of their own; paged KV cache with a watermark; preemption by recomputation."""
 
-    class Params(SchedulerParams):
+    class Params(SwapParams, SchedulerParams):
         """Defaults are vLLM 0.2's, as in Vidur."""
 
         max_num_seqs: Count = Field(128, description="requests admitted at once")
@@ -49,16 +51,19 @@ class VllmV0(Scheduler):
         """See the module."""
         if self.landed:
             self.seat_landed(self.params.max_num_seqs)
-        batch = self._prompts()
-        if batch is not None or not self.pool.members:
-            return batch
+        if not self.swapped:
+            batch = self._prompts()
+            if batch is not None or not self.pool.members:
+                return batch
         self.pool.sort()
         pool = self.pool
         most = self.params.max_num_seqs // self.stages or 1
-        if len(pool.members) > most or self.kv.free - pool.growth() < 1:
+        if len(pool.members) > most or (pool.members and self.kv.free - pool.growth() < 1):
             return self._one_by_one(most)
         self.kv.take(pool.growth())
-        return Batch([], self.take_pool())
+        if self.swapped:
+            self.seat_swapped(min(self.params.max_num_seqs, self.seated + most - len(pool.members)), self._watermark)
+        return Batch([], self.take_pool()) if pool.members else None
 
     def _prompts(self) -> Batch | None:
         waiting, kv, params = self.waiting, self.kv, self.params
@@ -89,17 +94,16 @@ class VllmV0(Scheduler):
         chosen: list[Request] = []
         while rest and len(chosen) < most:
             request = rest.pop()
-            while kv.free < 1:
+            while kv.free < max(1, pool.begins(request)):
                 victim = rest.pop(0) if rest else request
                 self.preempt(victim)
                 if victim is request:
                     break
             else:
-                if pool.computed(request) % kv.block == 0:
-                    kv.take(1)
+                kv.take(pool.begins(request))
                 chosen.append(request)
         if not chosen:  # batches in flight give blocks back when they end; without any, the queue is all there is
-            return None if self.seated else self._prompts()
+            return None if self.seated else self.next_batch()
         if len(chosen) == len(pool.members):
             return Batch([], self.take_pool())
         return Batch([], pool.split(len(chosen)))

@@ -5,6 +5,7 @@ Rules (vLLM 0.8 and later, ``vllm/v1/core/sched/scheduler.py``, first come first
   admission: those that generate take one token each, a prompt that is not finished as much of itself as the budget has left.
 - Each takes the KV blocks that it needs for those tokens. Where there are too few, the *last* running request is preempted: it
   loses its blocks and goes to the head of the queue, to compute prompt and generated tokens anew.
+  ``preemption=swap`` is no option of vLLM V1; it copies keys and values to the host and back, as vllm_v0 does.
 - Only if nobody was preempted, waiting requests are admitted in order, at most ``max_num_seqs`` running at once, as far as
   budget and blocks go. What the prefix cache holds of the prompt is not computed again; the last token always is.
 - ``whole_prompt``: a waiting request is admitted only if there are blocks for all that it has to compute, not merely for what
@@ -24,6 +25,7 @@ from distsim.params import Count
 from distsim.registry import register
 from distsim.serving.batch import Batch
 from distsim.serving.kv.blocks import Blocks
+from distsim.serving.kv.swap import SwapParams
 from distsim.serving.request import Request
 from distsim.serving.scheduler import Scheduler, SchedulerParams
 
@@ -32,7 +34,7 @@ from distsim.serving.scheduler import Scheduler, SchedulerParams
 class VllmV1(Scheduler):
     """Chunked prefill within one token budget; paged KV cache with shared prefixes; preemption by recomputation."""
 
-    class Params(SchedulerParams):
+    class Params(SwapParams, SchedulerParams):
         """Defaults are vLLM 0.19's for online serving (``EngineArgs``, 80 GB GPUs take 8192 batched tokens)."""
 
         max_num_seqs: Count = Field(256, description="requests running at once")
@@ -116,8 +118,13 @@ class VllmV1(Scheduler):
         prefills = self._continue(budget) if self.prefilling else []
         for _, new in prefills:
             budget -= new
-        if self.waiting and self.preemptions == before:
+        if self.swapped and self.preemptions == before and count == len(pool.members):
+            came = self.seat_swapped(min(self.params.max_num_seqs, self.seated + budget))
+            count += came
+            budget -= came
+        if self.waiting and self.preemptions == before and not self.swapped:
             self._admit(prefills, budget)
+        count = min(count, len(self.pool.members))
         if not count:
             return Batch(prefills, None) if prefills else None
         decodes = self.take_pool() if count == len(self.pool.members) else self.pool.split(count)
@@ -129,13 +136,13 @@ class VllmV1(Scheduler):
         served = 0
         while served < min(most, len(pool.members)):
             request = pool.members[served]
-            if pool.computed(request) % kv.block == 0:
-                while kv.free < 1:
-                    victim = self.prefilling[-1] if self.prefilling else pool.members[-1]
-                    self.preempt(victim)
-                    if victim is request:
-                        return served
-                kv.take(1)
+            blocks = pool.begins(request)
+            while kv.free < blocks:
+                victim = self.prefilling[-1] if self.prefilling else pool.members[-1]
+                self.preempt(victim)
+                if victim is request:
+                    return served
+            kv.take(blocks)
             served += 1
         return served
 
@@ -162,12 +169,20 @@ class VllmV1(Scheduler):
             budget -= new
         return chosen
 
+    def first_in_line(self) -> Request:
+        """Who of those that wait is admitted next; the head of the queue when this returns."""
+        return self.waiting[0]
+
+    def leave_line(self) -> None:
+        """The head of the queue is admitted."""
+        self.waiting.popleft()
+
     def _admit(self, chosen: list[tuple[Request, int]], budget: int) -> None:
         """Waiting requests, in order, as far as budget, seats and blocks go."""
         kv, waiting, params = self.kv, self.waiting, self.params
         hidden = self._fresh if params.ahead else 0
         while len(waiting) > hidden and budget > 0 and self.seated < params.max_num_seqs:
-            request = waiting[0]
+            request = self.first_in_line()
             cached = kv.match(request) if kv.shares else 0
             new = request.prefill - cached
             if new > budget:
@@ -178,7 +193,7 @@ class VllmV1(Scheduler):
             wanted = kv.need(request.prefill) if params.whole_prompt else blocks
             if wanted - cached // kv.block > (kv.free_without(request, cached) if cached else kv.free):
                 break
-            waiting.popleft()
+            self.leave_line()
             kv.admit(request, cached, blocks)
             if not request.restarts:
                 request.cached = cached

@@ -24,7 +24,7 @@ from distsim.serving.layers.writer import ACTIVATION, Rank
 from distsim.serving.links import Links
 from distsim.serving.operations import after, attention_half, before, kind_of, mlp_half
 from distsim.serving.times.model import ModelTimes
-from distsim.serving.work import NOTHING, Work, work_of
+from distsim.serving.work import Graphs, NOTHING, Work, work_of
 from distsim.topology.graph import Topology
 from distsim.units import PS_PER_S
 
@@ -145,7 +145,7 @@ class AfdTimes:
         return max(1, round(rows / self.deployment.tp * model.hidden * ACTIVATION * copies))
 
     def _work(self, shape: Shape) -> Work:
-        return work_of(shape, self._near.bucket, 0)
+        return work_of(shape, self._near.bucket, Graphs(0, 0))
 
     # --- memory ---------------------------------------------------------------------------------------------------------------
 
@@ -190,5 +190,5 @@ def _cut(shape: Shape, count: int) -> list[Shape]:
     parts = []
     for size, mine in zip(sizes, prompts, strict=True):
         kv = -(-shape.kv * size // n) if n else 0
-        parts.append(Shape(tuple(mine), size, kv, shape.longest, size + len(mine)))
+        parts.append(Shape(tuple(mine), size, kv, shape.longest, size * shape.width + len(mine), shape.width))
     return [part for part in parts if part.tokens]

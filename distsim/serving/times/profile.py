@@ -4,7 +4,8 @@ A profile is a folder of tables (``.csv`` or ``.csv.gz``), in µs; with tensor p
 
 - ``dense``: layer, tokens. ``per_sequence``: layer, sequences: head and sampler, by sequences that get a token.
 - ``attention``: prefill_chunk, kv_prefill, n_decode, kv_decode: all sequences in one kernel, those that generate all alike.
-- ``skew``: t_mean_us, t_max_us, t_skew_us: batches of two lengths against batches all of the mean and all of the longest.
+- ``skew``: pc, kp, n, kv_mean, kv_big, t_mean_us, t_max_us, t_skew_us: batches of two lengths against batches all of the mean
+  and all of the longest. The latter two refine the attention table.
 - ``moe`` or ``expert``: tokens, activated_experts: the whole sparse block of a layer.
 
 An iteration is the sum over layers. In particular:
@@ -41,7 +42,7 @@ from distsim.nccl.system import System, system_of
 from distsim.params import Count, Parameters
 from distsim.registry import register
 from distsim.serving.iteration import Shape
-from distsim.serving.times.profile_table import Attention, Curve, bracket, find_table, read_table
+from distsim.serving.times.profile_table import Attention, Curve, bracket, find_table, header_of, read_table
 from distsim.units import PS_PER_US
 
 #: bytes of an activation (the profiles are of bf16 and fp16 models)
@@ -52,6 +53,8 @@ _LARGEST_GRAPH = 512
 _ONCE = ("embed", "final", "lm_head")
 #: those of a layer's MLP, which experts replace
 _MLP = ("gate_up_proj", "gate_proj", "up_proj", "down_proj", "act_fn")
+#: columns of an expert table that say how many experts have work
+_ACTIVATED = ("activated_experts", "activated", "experts")
 #: norms of a layer that are one table together
 _NORM = ("layernorm", "rmsnorm", "norm")
 
@@ -83,7 +86,7 @@ class ProfileTimes:
         if tp > 1 and spec.heads % tp:
             raise ConfigError(f"tp {tp} does not divide {spec.heads} attention heads", where=spec.name)
         folders = _folders(Path(folder), tp)
-        self._attention = Attention(_table(folders, "attention"))
+        self._attention = Attention(_table(folders, "attention"), find_table(folders[0], "skew"))
         self._experts = _experts(folders, spec)
         self._dense = _weighted(_curves(folders, "dense", "tokens"), spec, bool(self._experts))
         self._ends = list(_curves(folders, "per_sequence", "sequences").values())
@@ -240,9 +243,14 @@ def _experts(folders: list[Path], model: Model) -> dict[int, Curve]:
         return {}
     for folder in folders:
         for path in sorted({*folder.glob("moe*.csv*"), *folder.glob("expert*.csv*")}):
+            by = next((name for name in _ACTIVATED if name in header_of(path)), _ACTIVATED[0])
             points: dict[int, dict[float, float]] = {}
-            for _, (tokens, activated, us) in read_table(path, (), ("tokens", "activated_experts", "time_us")):
-                points.setdefault(int(activated), {})[tokens] = us
+            spread = ("ep",) if "ep" in header_of(path) else ()
+            for _, (tokens, activated, us, *ep) in read_table(path, (), ("tokens", by, "time_us", *spread)):
+                if ep in ([], [1.0]):  # no expert parallelism
+                    points.setdefault(int(activated), {})[tokens] = us
+            if not points:
+                raise ConfigError("holds no times of experts without expert parallelism", where=str(path), expected="rows of ep 1")
             return {activated: Curve(line.items()) for activated, line in points.items()}
     return {}
 

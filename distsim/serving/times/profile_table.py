@@ -15,6 +15,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 
 from distsim.errors import ConfigError
 
@@ -29,12 +30,7 @@ def read_table(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> list
 
     Raises ConfigError naming file, line and column: unreadable, a column that is missing, no number, no row at all.
     """
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path)) from None
-    rows = csv.DictReader(io.StringIO(text))
+    rows = csv.DictReader(io.StringIO(_text(path)))
     header = rows.fieldnames or []
     missing = [name for name in (*texts, *numbers) if name not in header]
     if missing:
@@ -57,6 +53,19 @@ def read_table(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> list
     if not found:
         raise ConfigError("has no rows", where=str(path))
     return found
+
+
+def header_of(path: Path) -> list[str]:
+    """Columns of a table. Raises ConfigError where it cannot be read."""
+    return next(csv.reader(io.StringIO(_text(path))), [])
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path)) from None
 
 
 class Curve:
@@ -103,19 +112,28 @@ def bracket(keys: Sequence[int], x: float) -> list[tuple[int, float]]:
     return [(low, 1 - weight), (high, weight)]
 
 
+#: prefill_chunk -> n_decode -> kv_prefill -> kv_decode -> us
+Points = dict[int, dict[int, dict[int, dict[float, float]]]]
+
+
 class Attention:
     """us of one layer's attention over a batch: (new tokens of a prompt, its tokens in cache, sequences that generate, tokens
     in cache of each). The grid may be ragged: what did not fit the memory of the profiled GPU was not measured."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises ConfigError, see read_table; also where nothing was measured of prompts alone or of generation alone."""
+    def __init__(self, path: Path, skew: Path | None = None) -> None:
+        """skew: its batches of equal lengths lie between the grid's, and are taken as well.
+
+        Raises ConfigError, see read_table; also where nothing was measured of prompts alone or of generation alone.
+        """
         columns = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us")
-        points: dict[int, dict[int, dict[int, list[tuple[float, float]]]]] = {}
+        points: Points = {}
         for _, (chunk, cached, sequences, kv, us) in read_table(path, (), columns):
             one = points.setdefault(int(chunk), {}).setdefault(int(sequences), {})
-            one.setdefault(int(cached), []).append((kv, us))
+            one.setdefault(int(cached), {})[kv] = us
+        if skew is not None:
+            _refine(points, skew)
         self._curves = {
-            chunk: {n: {kp: Curve(line) for kp, line in lines.items()} for n, lines in by_n.items()}
+            chunk: {n: {kp: Curve(line.items()) for kp, line in lines.items()} for n, lines in by_n.items()}
             for chunk, by_n in points.items()
         }
         self._chunks = sorted(chunk for chunk in points if chunk)
@@ -165,3 +183,26 @@ class Attention:
         if sequences > self.most or (new and new > self._chunks[-1]):
             return True
         return bool(new) and any(cached > self._cached[chunk, 0][-1] for chunk, _ in bracket(self._chunks, new))
+
+
+def _refine(points: Points, skew: Path) -> None:
+    """Add the batches of equal lengths of a skew table to the lines of the grid that they lie on, between its points.
+
+    NOTE: profiles have been published whose skew times are those of three forward passes together, which leaves alpha as it is.
+    Whatever the factor, the batches that both tables hold tell it.
+    """
+    columns = ("pc", "kp", "n", "kv_mean", "t_mean_us", "kv_big", "t_max_us")
+    equal: dict[tuple[int, int, int], dict[float, float]] = {}
+    for _, (chunk, cached, n, mean, at_mean, longest, at_longest) in read_table(skew, (), columns):
+        equal.setdefault((int(chunk), int(n), int(cached)), {}).update({mean: at_mean, longest: at_longest})
+    beside = [
+        (points[chunk][n][cached], batches) for (chunk, n, cached), batches in equal.items()
+        if cached in points.get(chunk, {}).get(n, {})
+    ]  # fmt: skip
+    on_both = [line[kv] / us for line, batches in beside for kv, us in batches.items() if us and kv in line]
+    if not on_both:
+        return
+    factor = median(on_both)
+    for line, batches in beside:
+        low, high = min(line), max(line)
+        line.update({kv: us * factor for kv, us in batches.items() if low < kv < high and kv not in line})

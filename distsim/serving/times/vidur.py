@@ -131,16 +131,16 @@ class VidurTimes:
 
     def times(self, shape: Shape) -> tuple[int, ...]:
         """See IterationTimes. Raises ConfigError where the table does not hold the shape."""
-        if not shape.prefills:
+        if not shape.prefills and shape.width == 1:
             return self._generating(shape.sequences, self._bucket(shape.sequences, shape.kv))
         table, step = self._table, self._table.prefill_step
-        tokens, cached, squares = shape.sequences, 0, 0
+        tokens, cached, squares = shape.sequences * shape.width, 0, 0
         for new, kv in shape.prefills:
             tokens += new
             cached += -(-kv // step)
             squares += new * new
         chunk = round(squares**0.5)
-        prefill = _look(table.prefill, cached, chunk)
+        prefill = _look(table.prefill, cached, chunk) if shape.prefills else 0.0
         if math.isnan(prefill):
             raise self._beyond(f"attn_prefill of a chunk of {chunk} over {cached * step} tokens in cache")
         if len(shape.prefills) > 1:

@@ -1,0 +1,110 @@
+"""A service under load, request by request: throughput, latencies, goodput, what limits it. No GPU.
+
+  distsim serve --model llama3-70b --cluster h100:gpus=8 --tp 4 --requests azure_conv.csv --qps 4
+  distsim serve --model llama3-8b --cluster h100:gpus=1 --requests poisson:qps=10 --n 1000 \\
+                --lengths uniform:prompt=100-2000,output=10-500 --slo ttft=500ms,tpot=30ms
+  distsim serve ... --slo latency=10s,percentile=95 --price 2.5      goodput under an objective; cost per million tokens
+  distsim serve ... --scheduler sarathi:chunk=512 --router lor       other batching, other routing
+  distsim serve ... --requests mooncake.jsonl --stretch 2            a trace at half its load, shared prefixes and all
+  distsim serve --spec serve.yaml --qps 8                            fields from a file, options over them; pools of replicas
+  distsim serve ... -o results/chat                                  tables (Parquet), summary.json, page.html with charts
+  distsim serve ... --timeline chat.json.gz                          iterations and requests, for ui.perfetto.dev
+  distsim serve ... --json | jq .throughput.whole.requests_per_s     one JSON document
+  distsim serve --list schedulers                                    what there is (models, gpus, routers, lengths ...)
+
+The first line is the answer; dropped requests and warnings come right below it. serve.yaml has the options as keys, and
+`pools`, a list of mappings, for replicas that differ (docs/serving.md):
+
+  cluster: h100:gpus=8
+  model: llama3-70b
+  requests: azure_conv.csv
+  pools: [{name: large, tp: 4}, {name: small, tp: 2, replicas: 2, weights: fp8}]
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from distsim.cli.progress import Progress
+
+_LISTS = ("models", "gpus", "schedulers", "routers", "autoscalers", "requests", "arrivals", "lengths")
+#: what is not a field of the service
+_BESIDE = ("slo", "price")
+
+
+def prepare(parser: argparse.ArgumentParser) -> None:
+    """Arguments."""
+    from distsim.cli.serving_options import add_options
+
+    parser.add_argument("--spec", metavar="FILE", help="YAML with these options as keys, and pools; options given go over it")
+    add_options(parser)
+    answers = parser.add_argument_group("answers")
+    answers.add_argument("--slo", metavar="BOUNDS", help="ttft=2s,tpot=50ms,latency=20s,queueing=1s,percentile=99: one or more")
+    answers.add_argument("--price", type=float, metavar="X", help="of one GPU for an hour: cost per million tokens")
+    answers.add_argument("-o", "--out", metavar="FOLDER", help="write tables, summary.json and page.html there")
+    answers.add_argument("--timeline", metavar="FILE", help="write a timeline in Chrome's trace format (.json or .json.gz)")
+    answers.add_argument("--json", action="store_true", help="print one JSON document")
+    answers.add_argument("--quiet", action="store_true", help="print the first line only")
+    answers.add_argument("--list", choices=_LISTS, help="print what there is to choose from, and nothing else")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Simulate, write, print."""
+    if args.list:
+        import json
+
+        from distsim.report import serving_catalog
+
+        print(json.dumps(serving_catalog.rows(args.list)) if args.json else serving_catalog.text(args.list))
+        return 0
+    from distsim.analysis.serving_findings import findings
+    from distsim.cli.serving_options import given, read_file
+    from distsim.report.document import dumps
+    from distsim.report.serving import answer, text
+    from distsim.report.serving_document import document
+    from distsim.report.serving_folder import check_target, save
+    from distsim.report.serving_timeline import check_timeline, write_timeline
+    from distsim.serve import ServeSpec, serve
+
+    fields = read_file(args.spec) if args.spec else {}
+    beside = {name: fields.pop(name, None) for name in _BESIDE}
+    slo = _objective(args.slo if args.slo is not None else beside["slo"])
+    price = _price(args.price if args.price is not None else beside["price"])
+    if args.out is not None:
+        check_target(args.out)
+    if args.timeline is not None:
+        check_timeline(args.timeline)
+    with Progress() as progress:
+        result = serve(ServeSpec.of({**fields, **given(args)}), progress=progress)
+        progress(None, "summing up")
+        found = findings(result, slo, price)
+        if args.out is not None:
+            save(result, args.out, found)
+        if args.timeline is not None:
+            write_timeline(args.timeline, result)
+    if args.json:
+        print(dumps(document(result, found)))
+    else:
+        print(answer(result, found) if args.quiet else text(result, found))
+    return 0
+
+
+def _objective(given: Any) -> Any:
+    """The objective of an option, or of a file's text or mapping; None without one. Raises ConfigError."""
+    from distsim.analysis.serving_slo import Slo
+
+    if given is None:
+        return None
+    return Slo.parse(",".join(f"{key}={value}" for key, value in given.items()) if isinstance(given, dict) else str(given))
+
+
+def _price(given: Any) -> float | None:
+    """Per GPU and hour. Raises ConfigError for what is no price."""
+    from distsim.errors import ConfigError
+
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < float("inf"):
+        raise ConfigError(f"{given!r} per GPU and hour is no price", where="--price", expected="a positive number")
+    return float(given)
