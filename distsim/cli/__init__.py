@@ -20,6 +20,7 @@ COMMANDS = {
     "collective": "time one collective on a topology",
     "flows": "run a flow scenario (netref/1): completion of every flow, busiest links",
     "sweep": "run a study: grids of runs in parallel, resumable, with a table and a Pareto page",
+    "capacity": "the highest load that a service bears under an objective; deployments side by side; GPUs for a load",
     "search": "the best parallelism plan of a model on a cluster, with the proof of what was pruned",
     "goodput": "what failures, checkpoints, restarts and slow nodes leave of a training run over days",
     "calibrate": "fit the NCCL model, or a GPU's GEMMs, to measurements of your own system",

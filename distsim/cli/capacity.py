@@ -8,10 +8,10 @@
   distsim capacity ... --load 50 --router least_outstanding --max-gpus 256    the fewest replicas that serve 50 requests/s
   distsim capacity ... --json | jq .capacity_per_s      every run of the search is in the document
 
-A load passes if the objective is met and the service keeps up: at the last arrival no more than 5 % of the requests (or 10) wait
-for admission. Without --slo keeping up alone counts. Loads are bracketed and bisected for each seed; the answer is the mean of
-the highest that pass, with a 95 % interval over the seeds. A service that misses the objective even when idle has capacity 0,
-and the first line says which bound fails. Deployments that cannot run are counted with their reasons. docs/capacity.md says more.
+A load passes if the objective is met and the service keeps up: at the last arrival no more than 5 % of the requests (or 10)
+wait for admission. Without --slo keeping up alone counts. Loads are bracketed and bisected for each seed; the answer is the mean
+of the highest that pass, with a 95 % interval over the seeds. A service that misses the objective even when idle has capacity
+0, and the first line says which bound fails. Deployments that cannot run are counted with their reasons. docs/capacity.md.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     from distsim.cli.serving_options import GROUPS
 
-    parser.add_argument("--spec", metavar="FILE", help="YAML with the options below as keys, and pools; options given override it")
+    parser.add_argument("--spec", metavar="FILE", help="YAML with the options below as keys, and pools; options override it")
     for title, options in GROUPS.items():
         requests = any(one.name == "requests" for one in options)
         group = parser.add_argument_group(title if requests else f"{title}: one value, or several, such as 1,2,4")
@@ -47,12 +47,12 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     search = parser.add_argument_group("search")
     search.add_argument("--slo", metavar="BOUNDS", help="ttft=2s,tpot=50ms,latency=20s,queueing=1s,percentile=99: one or more")
     search.add_argument("--seeds", type=int, metavar="N", help="how many, from --seed on (default 3; of a file 1)")
-    search.add_argument("--tolerance", type=float, metavar="X", help="between a load that fails and one that passes (default 0.02)")
+    search.add_argument("--tolerance", type=float, metavar="X", help="between failing and passing loads (default 0.02)")
     search.add_argument("--deployments", metavar="FILE", help="YAML: a list of deployments, each a mapping of options")
     search.add_argument("--load", type=float, metavar="X", help="requests/s: how many replicas and GPUs serve it?")
     search.add_argument("--max-gpus", type=int, metavar="N", help=f"with --load: no more than these (default {_MOST_GPUS})")
     search.add_argument("--price", type=float, metavar="X", help="of one GPU for an hour: cost per million output tokens")
-    search.add_argument("--workers", type=int, default=0, metavar="N", help="deployments: local processes (default: one per core)")
+    search.add_argument("--workers", type=int, default=0, metavar="N", help="deployments: processes (default: one per core)")
     search.add_argument("-o", "--output", metavar="FOLDER", help="deployments: results.parquet, pareto.html, summary.json")
     search.add_argument("--json", action="store_true", help="print one JSON document")
     search.add_argument("--quiet", action="store_true", help="print the first line only")
@@ -109,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
 def _one(args: argparse.Namespace, point: dict[str, Any]) -> int:
     from distsim.report.capacity import answer, document, text
     from distsim.report.document import dumps
-    from distsim.sweep.kinds.capacity import cost, found, priced
+    from distsim.sweep.kinds.capacity import cost, found
+    from distsim.sweep.kinds.serving import priced
 
     with Progress() as progress:
         made, loads = found(point, progress)
@@ -124,7 +125,8 @@ def _one(args: argparse.Namespace, point: dict[str, Any]) -> int:
 def _fleet(args: argparse.Namespace, point: dict[str, Any]) -> int:
     from distsim.report.capacity import fleet_answer, fleet_document, fleet_text
     from distsim.report.document import dumps
-    from distsim.sweep.kinds.capacity import asked, bound, objective, priced, seeds, tolerance
+    from distsim.sweep.kinds.capacity import asked, bound, seeds, tolerance
+    from distsim.sweep.kinds.serving import objective, priced
     from distsim.sweep.replicas import fleet
 
     if "pools" not in point and "disaggregate" not in point:
@@ -150,7 +152,7 @@ def _deployments(args: argparse.Namespace, base: dict[str, Any], grid: dict[str,
     cases = [] if args.deployments is None else read_deployments(args.deployments)
     for name in {name for case in cases for name in case}:
         if name in grid:
-            raise ConfigError(f"{name} is given by {args.deployments} and by --{name.replace('_', '-')}", expected="one of them")
+            raise ConfigError(f"{name} is given by {args.deployments} and by an option", where=f"--{name.replace('_', '-')}")
     with Progress() as progress:
         made = compare(base, grid, cases, folder=args.output, workers=args.workers, progress=progress)
     if args.json:

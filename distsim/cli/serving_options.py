@@ -43,7 +43,7 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("max_output", int, "TOKENS", "longer answers are clamped, and counted"),
         Option("max_total", int, "TOKENS", "prompt and answer together; answers yield first"),
         Option("deadline", str, "TIME", "after arrival: the client gives up"),
-        Option("concurrency", int, "N", "closed loop: keep so many requests in the system, whatever their arrivals; 0: open", 0),
+        Option("concurrency", int, "N", "closed loop: keep so many requests in the system, arrivals ignored; 0: open", 0),
         Option("seed", int, "N", "of all random numbers", 0),
     ),
     "one replica (tp x dp x pp GPUs)": (

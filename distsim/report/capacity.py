@@ -24,7 +24,8 @@ _WARNINGS = 6
 
 
 def answer(found: Capacity, spec: ServeSpec, slo: Slo | None) -> str:
-    """The first line: ``12.4 requests/s (11.9 to 12.8, 95 %) under TTFT 2 s for 99 %; 1.55 per GPU on 8 x h100; limited by ...``"""
+    """The first line: ``12.4 requests/s (11.9 to 12.8, 95 %) under TTFT 2 s for 99 %; 1.55 per GPU on 8 x h100; limited by ...``
+    """
     at = found.typical
     if not found.mean:
         return f"0 requests/s under {_objective(slo)} on {_gpus(at.gpus, spec)}: {_why_none(found)}"
@@ -179,7 +180,8 @@ def fleet_document(
     """One JSON document."""
     return _finite({
         "format": FORMAT, "answer": fleet_answer(found, spec, slo), "load_per_s": found.load, "copies": found.copies,
-        "gpus": None if found.copies is None else found.copies * found.gpus, "gpus_per_copy": found.gpus, "most_copies": found.most,
+        "gpus": None if found.copies is None else found.copies * found.gpus, "gpus_per_copy": found.gpus,
+        "most_copies": found.most,
         "cost_per_million_output_tokens": fleet_cost(found, price), "cluster": found.cluster,
         "single": document(found.single, spec, slo, None, ()),
         "trials": [{"copies": copies, **trial_of(trial)} for copies, trial in found.trials], "warnings": list(warnings),
@@ -200,10 +202,11 @@ def deployments_answer(found: Findings) -> str:
     most = max(rows, key=lambda row: row["capacity_per_s"])
     each = max(rows, key=lambda row: row["capacity_per_s_gpu"])
     where = listed(most, found.varied) or "the only deployment"
-    said = f"most: {most['capacity_per_s']:.3g} requests/s on {most['gpus']:g} GPUs at {where}"
+    said = f"most: {most['capacity_per_s']:.3g} requests/s on {most['gpus']:g} GPUs at {where}; "
+    per_gpu, of = f"{each['capacity_per_s_gpu']:.3g}", f"(of {found.size:,} deployments)"
     if each is most:
-        return f"{said}; the most per GPU too: {each['capacity_per_s_gpu']:.3g} (of {found.size:,} deployments)"
-    return f"{said}; most per GPU: {each['capacity_per_s_gpu']:.3g} at {listed(each, found.varied)} (of {found.size:,} deployments)"
+        return f"{said}the most per GPU too: {per_gpu} {of}"
+    return f"{said}most per GPU: {per_gpu} at {listed(each, found.varied)} {of}"
 
 
 def deployments_text(found: Findings, width: int) -> str:
@@ -212,11 +215,14 @@ def deployments_text(found: Findings, width: int) -> str:
     from distsim.sweep.shown import reasons
 
     refused = sum(one.count for one in found.refused)
-    lines = [deployments_answer(found), f"{found.size:,} deployments: {len(found.rows):,} run, {refused:,} refused, {found.failed:,} failed"]
+    counts = f"{found.size:,} deployments: {len(found.rows):,} run, {refused:,} refused, {found.failed:,} failed"
+    lines = [deployments_answer(found), counts]
     lines += reasons(found.refused, width)
     priced = any(row.get("cost_per_million_output_tokens") is not None for row in found.rows)
-    head = [*(found.varied or ("deployment",)), "", "requests/s", "95 %", "GPUs", "per GPU", *(["$/M tokens"] if priced else []),
-            "TTFT P99", "TPOT P99", "limited by"]  # fmt: skip
+    head = [
+        *(found.varied or ("deployment",)), "", "requests/s", "95 %", "GPUs", "per GPU", *(["$/M tokens"] if priced else []),
+        "TTFT P99", "TPOT P99", "limited by",
+    ]  # fmt: skip
     rows = []
     order = sorted(range(len(found.rows)), key=lambda at: (-(found.rows[at].get("capacity_per_s") or 0.0), at))
     for at in order[:_ROWS]:
@@ -225,7 +231,8 @@ def deployments_text(found: Findings, width: int) -> str:
         names = [f"{row[name]}" for name in found.varied] or [f"{row['point']}"]
         rows.append([*names, mark, *_cells(row, priced)])
     lines += ["", *table(head, rows, text=len(found.varied) or 1, width=width)]
-    lines.append("  * no other bears more on as few GPUs" + ("; $ no other is as cheap and as quick (P99 TTFT)" if priced else ""))
+    bargain = "; $ no other is as cheap and as quick (P99 TTFT)" if priced else ""
+    lines.append(f"  * no other bears more on as few GPUs{bargain}")
     if found.failed:
         message = next(row["failed"] for row in found.rows if row["failed"] is not None)
         lines.append(f"warning: {found.failed:,} failed; the first: {message.splitlines()[0]}")
@@ -284,10 +291,14 @@ def _wrapped(sentence: str, width: int) -> list[str]:
     return textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="    ")
 
 
-def _finite(value: Any) -> Any:
+def _finite(document: Mapping[str, Any]) -> dict[str, Any]:
     """The same with null for what is no number, which JSON has no word for."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+    def mended(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        if isinstance(value, Mapping):
+            return {key: mended(one) for key, one in value.items()}
+        return [mended(one) for one in value] if isinstance(value, list | tuple) else value
+
+    return {key: mended(value) for key, value in document.items()}

@@ -57,7 +57,7 @@ def check(spec: ServeSpec) -> None:
             expected="arrivals with a rate, such as poisson", fix="`distsim serve` tells what the service does with them.",
         )  # fmt: skip
     if spec.duration is not None and (generated(spec) or spec.arrivals is not None):
-        raise ConfigError("with a duration the number of requests follows the load", where="--duration", fix="Give --n instead.")
+        raise ConfigError("a duration makes the number of requests follow the load", where="--duration", fix="Give --n.")
 
 
 @dataclass(slots=True)

@@ -35,6 +35,7 @@ class Fleet:
     trials: tuple[tuple[int, Trial], ...]
     most: int
     cluster: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def passing(self) -> Trial | None:
@@ -96,7 +97,7 @@ def fleet(
     if most < 1:
         raise ConfigError(f"one replica takes {gpus} GPUs", where=f"--max-gpus {max_gpus}")
     if not single.mean:
-        return Fleet(load, None, gpus, single, (), most, unit.cluster)
+        return Fleet(load, None, gpus, single, (), most, unit.cluster, tuple(alone.warnings))
     trials: list[tuple[int, Trial]] = []
     clusters: dict[int, str] = {}
 
@@ -107,7 +108,7 @@ def fleet(
         # NOTE: iteration times are of one replica, whatever the size of the cluster around it
         service = Loads(
             unit.model_copy(update={"pools": pools, "cluster": clusters[copies], "n": count}), slo, alone.providers,
-            refused=alone.refused,
+            alone.warnings, alone.refused,
         )  # fmt: skip
         for seed in seeds:
             say(None, f"{load:g} requests/s on {copies} x {gpus} GPUs, seed {seed}")
@@ -118,7 +119,7 @@ def fleet(
         return True
 
     copies = least(passes, math.ceil(load / single.mean), most)
-    return Fleet(load, copies, gpus, single, tuple(trials), most, clusters.get(copies or 0, unit.cluster))
+    return Fleet(load, copies, gpus, single, tuple(trials), most, clusters.get(copies or 0, unit.cluster), tuple(alone.warnings))
 
 
 def enlarged(cluster: str, gpus: int) -> str:

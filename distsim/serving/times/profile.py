@@ -98,6 +98,11 @@ class ProfileTimes:
         self._rest: dict[tuple[int, int], float] = {}
         self._known: dict[Shape, int] = {}
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was asked for beyond the tables, in words."""
+        return tuple(f"{count:,} shapes beyond the measured {what}" for what, count in sorted(self.extrapolated.items()))
+
     def times(self, shape: Shape) -> tuple[int, ...]:
         """See IterationTimes."""
         found = self._known.get(shape)
@@ -250,7 +255,7 @@ def _experts(folders: list[Path], model: Model) -> dict[int, Curve]:
                 if ep in ([], [1.0]):  # no expert parallelism
                     points.setdefault(int(activated), {})[tokens] = us
             if not points:
-                raise ConfigError("holds no times of experts without expert parallelism", where=str(path), expected="rows of ep 1")
+                raise ConfigError("holds no times without expert parallelism", where=str(path), expected="rows of ep 1")
             return {activated: Curve(line.items()) for activated, line in points.items()}
     return {}
 
