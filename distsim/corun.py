@@ -185,7 +185,7 @@ class _Parts:
         training.check()
         usage = engine.network.usage()
         links = LinkTable(usage.bytes, usage.busy)
-        return training.result(engine, self._topology, links), served.result(_end(served)), training.took, links
+        return training.result(engine, self._topology, links), served.result(), training.took, links
 
     def training(self) -> Result:
         engine = self._engine()
@@ -205,7 +205,7 @@ class _Parts:
         with collector_paused():
             served.start()
             engine.clock.run()
-        return served.result(_end(served))
+        return served.result()
 
 
 class _Steps:
@@ -278,13 +278,6 @@ class _Told:
     def submit(self, tasks: Tasks) -> int:
         self._sized(len(tasks))
         return self._executor.submit(tasks, self._ended)
-
-
-def _end(served: ServiceRun) -> int:
-    """ps at which the service's last request completed, or its last iteration ended."""
-    columns = served.log.columns()
-    last = int((columns["start"] + columns["ps"] * columns["count"]).max(initial=0))
-    return max([last, *(r.completed for r in served.service.requests if r is not None)])
 
 
 def _graph(training: TaskGraph | TrainSpec | str | os.PathLike[str], cluster: str) -> tuple[TaskGraph, tuple[str, ...]]:

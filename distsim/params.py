@@ -103,7 +103,7 @@ def validated(model: type[P], name: str, options: Mapping[str, Any], error: type
             expected = f"one of {', '.join(known)}" if known else "no parameters"
             raise error(f"unknown key {key!r}", where=name, near=near, expected=expected) from None
         reason = first["msg"].removeprefix("Value error, ")
-        text = f"{key}={first['input']}: {reason}" if key else reason
+        text = reason if not key else f"{key}: {reason}" if first["type"] == "missing" else f"{key}={first['input']}: {reason}"
         raise error(text, where=name) from None
 
 

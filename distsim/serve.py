@@ -254,7 +254,8 @@ class ServiceRun:
         self._pool_of: list[tuple[str, str, int]] = []
         pools: dict[int, int] = {}  # replica -> its pool
         for number, (pool, times, each) in enumerate(zip(spec.pools, self.providers, gpus, strict=True)):
-            most = self.control.most(number, gpus, _gpus(spec.cluster, self.topology))
+            there = _gpus(spec.cluster, self.topology) if hosts is None else len(hosts)
+            most = self.control.most(number, gpus, there)
             made = make_replicas(
                 pool, most, len(self.replicas), self.clock, self.log, self.cluster.ended, times, hash_block, spec.stepped
             )

@@ -100,7 +100,7 @@ class ServingSummary:
     rates: over the whole run, first arrival to end; steady: over the steady window, None where too little is in it.
     drops: by reason. gpus: held by replicas, the mean over the run. kv_mean, kv_peak: share of the KV blocks in use, the mean
     over time and replicas, the most of any replica. batch: requests of an iteration, mean over busy time. busy: share of the
-    time in which replicas computed. computed: prompt tokens computed; recomputed: those of them that were computed again after a
+    time in which replicas computed. computed: prompt tokens computed; recomputed: those of them computed again after a
     preemption or failure; cached: prompt tokens found in the prefix cache, of ``looked_up``.
     """
 

@@ -1,5 +1,4 @@
-"""A service over time: queue, requests in service, KV cache and tokens per second in equal buckets; batch sizes by time; and
-the times between tokens.
+"""A service over time: queue, requests in service, KV cache and tokens per second in equal buckets; and batch sizes by time.
 
 Integrals are exact: a quantity that holds from a to b counts in every bucket for as long as it lies in it.
 """
@@ -7,7 +6,6 @@ Integrals are exact: a quantity that holds from a to b counts in every bucket fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,50 +132,3 @@ def batch_sizes(result: ServingResult) -> tuple[Ints, Floats]:
         return np.zeros(0, np.int64), np.zeros(0)
     sizes, place = np.unique(size, return_inverse=True)
     return sizes.astype(np.int64), np.bincount(place, weights=took) / took.sum()
-
-
-def stalls(result: ServingResult) -> Ints:
-    """By row of the requests: the longest time between two of its tokens, ps; 0 for requests of one token, -1 where it is not
-    known.
-
-    It is the longest gap between ends of generating iterations on its replica from its first token on. That is exact where its
-    replica generated just as often as it emitted, which is checked request by request; not so after preemptions, where a
-    budget kept some from generating, and with several pipeline stages.
-    """
-    requests, log = result.requests, result.iterations
-    found = np.full(len(requests), -1, np.int64)
-    found[requests.done & (requests.output == 1)] = 0
-    candidates = requests.done & (requests.output > 1)
-    for row in result.replicas:
-        rows = np.flatnonzero((log["replica"] == row.number) & (log["sequences"] > 0))
-        mine = np.flatnonzero(candidates & (requests.replica == row.number))
-        if len(rows) and len(mine):
-            rows = rows[np.argsort(log["start"][rows], kind="stable")]
-            found[mine] = _longest(log, rows, requests.first[mine], requests.completed[mine], requests.output[mine])
-    return found
-
-
-def _longest(log: Any, rows: Ints, first: Ints, completed: Ints, output: Ints) -> Ints:
-    """Longest gap between the ends of iterations from ``first`` to ``completed``; -1 where they are not output - 1 in number.
-
-    Every row is ``count`` iterations of ``ps``; requests join and leave between rows, never inside one."""
-    start, ps, count = (log[name][rows] for name in ("start", "ps", "count"))
-    end = start + ps * count
-    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(count)))
-    low = np.searchsorted(end, first, side="right")
-    high = np.searchsorted(end, completed, side="right")
-    known = (high > low) & (before[high] - before[low] == output - 1)
-    found = np.full(len(first), -1, np.int64)
-    if not known.any():
-        return found
-    low, high, first = low[known], high[known], first[known]
-    # the first iteration of a row ends some time after the one before it, the others ps later each
-    gap = np.maximum(start + ps - np.concatenate((np.zeros(1, np.int64), end[:-1])), np.where(count > 1, ps, 0))
-    begun = start[low] + ps[low] - first
-    longest = np.maximum(begun, np.where(count[low] > 1, ps[low], 0))
-    more = np.flatnonzero(high > low + 1)
-    if len(more):
-        pairs = np.stack((low[more] + 1, high[more]), axis=1).ravel()
-        longest[more] = np.maximum(longest[more], np.maximum.reduceat(np.append(gap, 0), pairs)[::2])
-    found[known] = longest
-    return found

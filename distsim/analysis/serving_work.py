@@ -93,7 +93,7 @@ def _of_pool(
     total = dict.fromkeys(PARTS, 0.0)
     known: dict[tuple[Shape, int], dict[str, float]] = {}
     for row in chosen.tolist():
-        shape = _shape(log, row)
+        shape = _shape(log, row, deployment.dp)
         ps = int(log["ps"][row])
         made = known.get((shape, ps))
         if made is None:
@@ -103,10 +103,10 @@ def _of_pool(
     return total
 
 
-def _shape(log: Mapping[str, Any], row: int) -> Shape:
-    """The shape of an iteration as far as its row tells: its prompts of equal length, none cached."""
-    prefills, tokens, sequences = (int(log[name][row]) for name in ("prefills", "tokens", "sequences"))
-    kv = int(log["kv"][row])
+def _shape(log: Mapping[str, Any], row: int, lanes: int) -> Shape:
+    """The shape of an iteration as far as its row tells: its prompts of equal length, none cached, evenly over the lanes."""
+    names = ("prefills", "tokens", "sequences", "kv")
+    prefills, tokens, sequences, kv = (-(-int(log[name][row]) // lanes) for name in names)
     each, more = divmod(tokens, prefills) if prefills else (0, 0)
     pairs = tuple((each + (at < more), 0) for at in range(prefills) if each + (at < more))
     return Shape(pairs, sequences, kv, -(-kv // sequences) if sequences else 0, sequences + prefills)

@@ -9,9 +9,10 @@
   distsim capacity ... --json | jq .capacity_per_s      every run of the search is in the document
 
 A load passes if the objective is met and the service keeps up: at the last arrival no more than 5 % of the requests (or 10)
-wait for admission. Without --slo keeping up alone counts. Loads are bracketed and bisected for each seed; the answer is the mean
-of the highest that pass, with a 95 % interval over the seeds. A service that misses the objective even when idle has capacity
-0, and the first line says which bound fails. Deployments that cannot run are counted with their reasons. docs/capacity.md.
+wait for admission. Without --slo keeping up alone counts. Loads are bracketed and bisected for each seed; the answer is the
+mean of the highest that pass, with a 95 % interval over the seeds. A service that misses the objective even when idle has
+capacity 0, and the first line says which bound fails. Deployments that cannot run are counted with their reasons.
+docs/capacity.md says more.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from distsim.errors import ConfigError
 if TYPE_CHECKING:
     from distsim.cli.serving_options import Option
 
-#: options of ``distsim serve`` that fix the load, or how it is simulated, and so are none here
-_NOT_HERE = ("qps", "concurrency", "stretch", "duration", "name", "role")
+#: options of ``distsim serve`` that fix the load: refused in words
+_FIXED = ("qps", "concurrency", "stretch", "duration")
 #: copies that a load may take, where nothing is said
 _MOST_GPUS = 1024
 
@@ -42,8 +43,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
         requests = any(one.name == "requests" for one in options)
         group = parser.add_argument_group(title if requests else f"{title}: one value, or several, such as 1,2,4")
         for one in options:
-            if one.name not in _NOT_HERE:
-                _add(group, one, several=not requests)
+            _add(group, one, several=not requests)
     search = parser.add_argument_group("search")
     search.add_argument("--slo", metavar="BOUNDS", help="ttft=2s,tpot=50ms,latency=20s,queueing=1s,percentile=99: one or more")
     search.add_argument("--seeds", type=int, metavar="N", help="how many, from --seed on (default 3; of a file 1)")
@@ -65,7 +65,9 @@ def _add(group: Any, one: Option, several: bool) -> None:
         about, default = "requests of a run (of a file: its first); more: less of the start", "2000, 500 per replica if more"
         group.add_argument(flag, type=int, metavar=one.metavar, default=argparse.SUPPRESS, help=f"{about} (default {default})")
         return
-    if one.default is not None and one.kind is not bool:
+    if one.name in _FIXED:
+        about = argparse.SUPPRESS
+    elif one.default is not None and one.kind is not bool:
         about += f" (default {one.default})"
     if one.kind is bool:
         action: Any = argparse.BooleanOptionalAction if one.default else "store_true"
@@ -85,6 +87,10 @@ def run(args: argparse.Namespace) -> int:
     base = read_file(args.spec) if args.spec else {}
     fixed, grid = _split(args)
     base |= fixed
+    said = next((name for name in _FIXED if base.get(name)), None)
+    if said is not None:
+        fix = "Leave it out, or ask `distsim serve`."
+        raise ConfigError(f"{said} fixes the load that is looked for", where=f"--{said}", fix=fix)
     for name in grid:
         base.pop(name, None)
     base |= {name: value for name in ("slo", "seeds", "tolerance", "price") if (value := getattr(args, name)) is not None}

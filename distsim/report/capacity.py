@@ -24,8 +24,7 @@ _WARNINGS = 6
 
 
 def answer(found: Capacity, spec: ServeSpec, slo: Slo | None) -> str:
-    """The first line: ``12.4 requests/s (11.9 to 12.8, 95 %) under TTFT 2 s for 99 %; 1.55 per GPU on 8 x h100; limited by ...``
-    """
+    """The first line: ``12.4 requests/s (11.9 to 12.8, 95 %) under TTFT 2 s for 99 %; 1.55 per GPU on 8 x h100; limited``"""
     at = found.typical
     if not found.mean:
         return f"0 requests/s under {_objective(slo)} on {_gpus(at.gpus, spec)}: {_why_none(found)}"
@@ -43,9 +42,10 @@ def text(
     found: Capacity, spec: ServeSpec, slo: Slo | None, cost: float | None, warnings: Sequence[str], width: int = 100
 ) -> str:  # fmt: skip
     """The whole screen."""
-    lines = [answer(found, spec, slo), ""]
+    lines = [answer(found, spec, slo)]
     at = found.typical
     if found.mean:
+        lines.append("")
         p = at.percentiles
         lines += _wrapped(
             f"at {at.load:.4g} {_rate(spec)}: TTFT {_time(p['ttft_p50_ps'])} P50, {_time(p['ttft_p99_ps'])} P99; TPOT "
@@ -53,6 +53,8 @@ def text(
             + ("" if cost is None else f"; {cost:,.4g} per million output tokens"), width,
         )  # fmt: skip
         lines += _wrapped(_how(found), width)
+    if found.mean and found.idle.drops:
+        lines += _wrapped(f"turned away at any load: {_drops(found.idle)}", width)
     for warning in warnings[:_WARNINGS]:
         lines += textwrap.wrap(f"warning: {warning}", width, initial_indent="  ", subsequent_indent="    ")
     if len(warnings) > _WARNINGS:
@@ -63,6 +65,8 @@ def text(
 def _why_none(found: Capacity) -> str:
     """Why no load passes."""
     idle = found.idle
+    if idle.drops:
+        return f"an idle service turns away {_drops(idle)}"
     if idle.passed:
         lowest = min(trial.load for trial in found.trials if trial.load)
         return f"an idle service keeps it, {lowest:.3g} requests/s do not; limited by {found.limited_by}"
@@ -71,6 +75,12 @@ def _why_none(found: Capacity) -> str:
     beyond = [(name, value, bound) for name, (value, bound) in idle.values.items() if value > bound]
     said = ", ".join(f"{name} is {_time(value)}, asked {_time(bound)}" for name, value, bound in beyond)
     return f"an idle service misses it: {said}"
+
+
+def _drops(trial: Trial) -> str:
+    """``12 of 2,000 requests: longer than the KV cache``."""
+    said = "; ".join(f"{count:,} of {trial.requests:,} requests: {reason}" for reason, count in list(trial.drops.items())[:3])
+    return said + (f"; and {len(trial.drops) - 3} more reasons" if len(trial.drops) > 3 else "")
 
 
 def _how(found: Capacity) -> str:
@@ -89,13 +99,17 @@ def _trials(trials: Sequence[Trial], width: int) -> list[str]:
     for trial in trials[:_ROWS]:
         p = trial.percentiles
         rows.append([
-            "idle" if not trial.load else f"{trial.load:.5g}", f"{trial.seed}", "passes" if trial.passed else "fails",
-            f"{100 * trial.kept:.2f} %", f"{trial.behind:,}", _time(p["ttft_p99_ps"]), _time(p["tpot_p99_ps"]),
-            f"{trial.output_tokens:,.0f}", trial.worst,
+            "idle" if not trial.load else f"{trial.load:.5g}", f"{trial.seed}", *_verdict(trial), _time(p["ttft_p99_ps"]),
+            _time(p["tpot_p99_ps"]), f"{trial.output_tokens:,.0f}", trial.worst,
         ])  # fmt: skip
     head = ["load", "seed", "", "in SLO", "behind", "TTFT P99", "TPOT P99", "tokens/s", "nearest its bound"]
     lines = table(head, rows, width=width)
     return lines + ([f"  and {len(trials) - _ROWS} more (--json lists all)"] if len(trials) > _ROWS else [])
+
+
+def _verdict(trial: Trial) -> list[str]:
+    kept = f"{100 * trial.kept:.2f} %" if trial.values else "-"
+    return ["passes" if trial.passed else "fails", kept, f"{trial.behind:,}"]
 
 
 def document(
@@ -126,6 +140,7 @@ def trial_of(trial: Trial) -> dict[str, Any]:
         "behind_allowed": trial.most_behind, "requests": trial.requests, "requests_per_s": trial.throughput,
         "output_tokens_per_s": trial.output_tokens, "latency_mean_ps": trial.latency, **trial.percentiles,
         "nearest_its_bound": trial.worst, "limited_by": trial.by, "gpus": trial.gpus,
+        "dropped_by_reason": dict(trial.drops),
         "bounds": {name: {"value_ps": value, "bound_ps": bound} for name, (value, bound) in trial.values.items()},
     }  # fmt: skip
 
@@ -148,7 +163,7 @@ def fleet_answer(found: Fleet, spec: ServeSpec, slo: Slo | None) -> str:
 
 def fleet_text(found: Fleet, spec: ServeSpec, slo: Slo | None, price: float | None, warnings: Sequence[str], width: int) -> str:
     """The whole screen."""
-    lines = [fleet_answer(found, spec, slo), ""]
+    lines = [fleet_answer(found, spec, slo), *([""] if found.copies is not None else [])]
     cost = fleet_cost(found, price)
     if cost is not None:
         lines += _wrapped(f"cost: {cost:,.4g} per million output tokens", width)
@@ -159,8 +174,8 @@ def fleet_text(found: Fleet, spec: ServeSpec, slo: Slo | None, price: float | No
     for copies, trial in found.trials:
         p = trial.percentiles
         rows.append([
-            f"{copies}", f"{copies * found.gpus}", f"{trial.seed}", "passes" if trial.passed else "fails",
-            f"{100 * trial.kept:.2f} %", f"{trial.behind:,}", _time(p["ttft_p99_ps"]), _time(p["tpot_p99_ps"]), trial.worst,
+            f"{copies}", f"{copies * found.gpus}", f"{trial.seed}", *_verdict(trial), _time(p["ttft_p99_ps"]),
+            _time(p["tpot_p99_ps"]), trial.worst,
         ])  # fmt: skip
     head = ["copies", "GPUs", "seed", "", "in SLO", "behind", "TTFT P99", "TPOT P99", "nearest its bound"]
     return "\n".join([*lines, "", *table(head, rows, width=width)] if rows else lines)
@@ -193,9 +208,11 @@ def fleet_document(
 
 def deployments_answer(found: Findings) -> str:
     """The first line: the most load, and the most per GPU."""
-    from distsim.sweep.shown import listed
-
     rows = [row for row in found.rows if row.get("capacity_per_s")]
+
+    def listed(row: Mapping[str, Any], varied: Sequence[str]) -> str:
+        return ", ".join(f"{name}={row[name]}" for name in varied if row[name] is not None)
+
     if not rows:
         what = "all are refused" if not found.rows else "none bears any load"
         return f"no deployment: {what} ({found.size:,} in all)"
@@ -228,7 +245,7 @@ def deployments_text(found: Findings, width: int) -> str:
     for at in order[:_ROWS]:
         row = found.rows[at]
         mark = ("*" if at in found.front else "") + ("$" if row.get(BARGAIN) else "")
-        names = [f"{row[name]}" for name in found.varied] or [f"{row['point']}"]
+        names = ["-" if row[name] is None else f"{row[name]}" for name in found.varied] or [f"{row['point']}"]
         rows.append([*names, mark, *_cells(row, priced)])
     lines += ["", *table(head, rows, text=len(found.varied) or 1, width=width)]
     bargain = "; $ no other is as cheap and as quick (P99 TTFT)" if priced else ""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import textwrap
 
-from distsim.analysis.serving import Goodput, Latencies, Rates, Spread
+from distsim.analysis.serving import Goodput, Rates, Spread, gpu_time
 from distsim.analysis.serving_findings import Findings
 from distsim.analysis.serving_slo import BOUNDS
 from distsim.analysis.serving_work import PARTS
 from distsim.report.table import table
-from distsim.serving.result import ServingResult
+from distsim.serving.result import ReplicaRow, ServingResult
 from distsim.units import format_time
 
 #: rows of a table on the terminal; --json and the results folder hold all
@@ -48,11 +48,10 @@ def answer(result: ServingResult, found: Findings) -> str:
 
 def text(result: ServingResult, found: Findings, width: int = 100) -> str:
     """The whole screen."""
-    s = found.summary
     lines = [answer(result, found), ""]
     lines += _wrapped(f"{_limit(found)}: {found.limit.because}", width)
     lines += _lost(result, found, width)
-    lines += ["", *_latencies(s.latencies, found.stall, width), "", *_rates(found, width), ""]
+    lines += ["", *_latencies(found, width), "", *_rates(found, width), ""]
     lines += _wrapped(_work(found), width)
     lines += _operations(result, width)
     lines += _replicas(result, width)
@@ -80,10 +79,14 @@ def _lost(result: ServingResult, found: Findings, width: int) -> list[str]:
     return lines
 
 
-def _latencies(latencies: Latencies, stall: Spread, width: int) -> list[str]:
+def _latencies(found: Findings, width: int) -> list[str]:
+    latencies, longest = found.summary.latencies, found.longest
     rows = [[about, *_spread(getattr(latencies, name))] for name, about in LATENCIES.items()]
-    if stall.count:
-        rows.append(["longest wait between tokens", *_spread(stall)])
+    # NOTE: of few known requests they would tell of those that met no trouble
+    if longest.count > latencies.tpot.count / 2:
+        partly = "" if longest.count == latencies.tpot.count else f" ({longest.count:,} of {latencies.tpot.count:,})"
+        rows.append([f"between tokens{partly}", *_spread(found.between)])
+        rows.append([f"longest between tokens{partly}", *_spread(longest)])
     return table(["finished requests", "mean", "P50", "P90", "P95", "P99", "most"], rows, width=width)
 
 
@@ -117,8 +120,8 @@ def _work(found: Findings) -> str:
         said += "; their time: " + ", ".join(f"{_percent(share)} {PARTS[part]}" for part, share in shares if share >= 0.005)
     if s.preemptions or s.recomputed:
         said += (
-            f"; {s.preemptions:,} preemptions of {s.restarted:,} requests, {s.recomputed:,} of {s.computed:,} prompt tokens "
-            "computed again"
+            f"; {s.preemptions:,} preemptions, {s.restarted:,} requests began again, {s.recomputed:,} of {s.computed:,} prompt "
+            "tokens computed again"
         )
     if s.looked_up:
         said += f"; the prefix cache held {_percent(s.cache_hits)} of {s.looked_up:,} prompt tokens"
@@ -128,7 +131,7 @@ def _work(found: Findings) -> str:
 def _operations(result: ServingResult, width: int) -> list[str]:
     """What operators count: failures, launches, requests held back or sent elsewhere."""
     told = [
-        f"{count:,} {name}" for name, count in result.counts.items()
+        f"{name.replace('_', ' ')} {count:,}" for name, count in result.counts.items()
         if count and name not in _COUNTS and not name.startswith("dropped: ")
     ]  # fmt: skip
     return _wrapped("operations: " + ", ".join(told), width) if told else []
@@ -140,7 +143,7 @@ def _replicas(result: ServingResult, width: int) -> list[str]:
     rows = [
         [
             f"{row.number} ({row.pool})", row.gpu, str(row.gpus), f"{row.iterations:,}",
-            _percent(row.busy / result.end if result.end else 0.0), f"{row.kv_blocks:,}", f"{row.preemptions:,}",
+            _busy(result, row), f"{row.kv_blocks:,}", f"{row.preemptions:,}",
         ]
         for row in result.replicas[:_ROWS]
     ]  # fmt: skip
@@ -148,6 +151,11 @@ def _replicas(result: ServingResult, width: int) -> list[str]:
     if len(result.replicas) > _ROWS:
         lines.append(f"  and {len(result.replicas) - _ROWS} more (--out writes all)")
     return ["", *lines]
+
+
+def _busy(result: ServingResult, row: ReplicaRow) -> str:
+    there = gpu_time(result, row) - row.down
+    return _percent(min(1.0, row.busy / there)) if there > 0 else "-"
 
 
 def _tenants(found: Findings, width: int) -> list[str]:

@@ -29,7 +29,8 @@ def document(result: ServingResult, found: Findings) -> dict[str, Any]:
             "asked": s.requests, "finished": s.finished, "dropped": s.dropped, "unfinished": s.unfinished,
             "dropped_by_reason": dict(s.drops), "restarted": s.restarted,
         },
-        "latencies": {**latencies_of(s.latencies), "longest_wait_between_tokens_ps": _of(found.stall)},
+        "latencies": {**latencies_of(s.latencies), "between_tokens_ps": _of(found.between),
+                      "longest_between_tokens_ps": _of(found.longest)},
         "throughput": {"whole": rates_of(s.rates, s.gpus), "steady": None if s.steady is None else rates_of(s.steady, s.gpus)},
         "goodput": goodput_of(s.goodput),
         "limit": {

@@ -111,7 +111,7 @@ def _requests(requests: RequestColumns, found: Findings) -> dict[str, Any]:
         ),
         "queueing_ps": known(requests.scheduled - requests.arrival, begun), "ttft_ps": known(requests.ttft, started),
         "tpot_ps": np.where(done, requests.tpot, -1.0), "latency_ps": known(requests.latency, done),
-        "longest_wait_between_tokens_ps": found.stalls,
+        "longest_between_tokens_ps": found.gaps.longest,
     }  # fmt: skip
 
 

@@ -47,15 +47,15 @@ def _distributions(result: ServingResult, found: Findings, slo: Slo | None) -> l
     def marks(*bounds: int | None) -> list[float]:
         return [bound / PS_PER_S for bound in bounds if bound is not None]
 
-    stalls = found.stalls[found.stalls > 0] / PS_PER_S
+    longest = found.gaps.longest[found.gaps.longest > 0] / PS_PER_S
     sizes, shares = found.batches
     return [
         chart("Time to first token, and waiting before it", "s", "share of requests", [
             _cdf("TTFT", requests.ttft[done] / PS_PER_S),
             _cdf("queueing", (requests.scheduled - requests.arrival)[done] / PS_PER_S),
         ], log_x=True, marks=marks(slo.ttft if slo else None)),
-        chart("Time per output token", "s", "share of requests", [
-            _cdf("TPOT", requests.tpot[many] / PS_PER_S), _cdf("longest wait", stalls),
+        chart("Time between the tokens of a request", "s", "share of requests", [
+            _cdf("mean (TPOT)", requests.tpot[many] / PS_PER_S), _cdf("longest", longest),
         ], log_x=True, marks=marks(slo.tpot if slo else None)),
         chart("Latency", "s", "share of requests", [_cdf("latency", requests.latency[done] / PS_PER_S)], log_x=True,
               marks=marks(slo.latency if slo else None)),

@@ -128,8 +128,10 @@ class Autoscaling:
         """After Service.start, before the clock runs."""
         for replica in self._replicas:
             replica.arm()
+        now = self._clock.now
+        self._past.append((now, len(self._mine)))
         self._service.coming += 1
-        self._next(self._clock.now + self._every)
+        self._next(now + self._every)
 
     def _next(self, at: int) -> None:
         if at < END_OF_TIME:

@@ -154,6 +154,7 @@ class Disaggregation:
     def ended(self, request: Request, replica: Replica) -> None:
         """A replica is done with a request: what is told of every one (see Replica)."""
         if request.left and request.handoff:
+            _lanes(replica)[request.lane].handed += request.blocks
             handoff = self._open.get(request.row) or self._begin(request, replica)
             if handoff is not None:
                 handoff.done, handoff.computed, handoff.chunk = True, request.prefill, (0, 0)
@@ -268,6 +269,8 @@ class Disaggregation:
         target.poke()
 
     def _free(self, replica: Replica, request: Request) -> None:
+        """The source's blocks are free."""
+        _lanes(replica)[request.lane].handed -= request.blocks
         replica.scheduler.kv.release(request)
         replica.poke()
 

@@ -101,6 +101,7 @@ class Replica:
         self._ended = ended
         self._stepped = stepped
         self._flying = 0
+        self._reading: list[Batch] = []  #: batches in flight that compute prompts
         self._stretch: _Stretch | None = None
         self._free = [0] * self.stages  #: ps at which each stage has nothing more to do
         self._epoch = 0  #: counts failures: what was in flight before does not end
@@ -156,6 +157,12 @@ class Replica:
             used += stretch.batch.decodes.grown(done - 1)
         return used
 
+    @property
+    def unread(self) -> int:
+        """Tokens of prompts that wait, or whose computation has not ended."""
+        read = sum(request.prefill - request.computed for batch in self._reading for request, _ in batch.prefills)
+        return self.scheduler.unread + read
+
     def match(self, request: Request) -> int:
         """Tokens of a request's prefill that are in this replica's cache now."""
         found = self.scheduler.kv.match(request)
@@ -200,6 +207,7 @@ class Replica:
         self.failures += 1
         self._epoch += 1
         self._flying = 0
+        self._reading.clear()
         self._stretch = None
         self._free = [0] * self.stages
         self._abandoned.clear()
@@ -278,6 +286,8 @@ class Replica:
                 if request.scheduled < 0:
                     request.scheduled = now
             self._flying += 1
+            if batch.prefills:
+                self._reading.append(batch)
             if self.began is not None and batch.prefills:
                 self.began(self, batch)
             if self.runner is not None:
@@ -417,6 +427,8 @@ class Replica:
 
     def _finish(self, batch: Batch, count: int) -> None:
         self._flying -= 1
+        if self._reading and batch in self._reading:
+            self._reading.remove(batch)
         for request in self.scheduler.finish(batch, count, self._env._now):
             self._ended(request, self)
         if self._abandoned:

@@ -76,7 +76,7 @@ class Request:
             self.computed += cohort.steps
             self.left -= cohort.steps
             self.cohort = None
-        if cohort is not None or self.blocks:
+        if cohort is not None or self.blocks or self.computed:
             self.restart()
         self.blocks = 0
         self.held = None

@@ -58,6 +58,7 @@ class Scheduler:
         self.waiting: deque[Request] = deque()
         self.landed: deque[Request] = deque()  #: came with keys and values and their first token, from another replica
         self.fetching: list[Request] = []  #: seated, their keys and values are on their way
+        self.handed = 0  #: KV blocks of requests that have been handed on, and whose keys and values are not sent yet
         self.fetch: Callable[[Request], None] | None = None  #: lets keys and values come; None: they come with the request
         self.prefilling: list[Request] = []
         self.swapped: deque[Request] = deque()  #: preempted, with keys and values in the host's memory

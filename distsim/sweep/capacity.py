@@ -50,11 +50,13 @@ class Trial:
     output_tokens: float = math.nan  #: per second, in the steady window
     mean_output: float = math.nan
     latency: float = math.nan  #: mean
+    span: float = 0.0  #: seconds from the first arrival to the last
     percentiles: Mapping[str, float] = field(default_factory=dict)  #: ``ttft_p50_ps`` ...
     worst: str = ""
     values: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     by: str = ""
     gpus: float = 0.0
+    drops: Mapping[str, int] = field(default_factory=dict)  #: requests that were dropped, by reason
 
 
 Run = Callable[[float, int], Trial]
@@ -218,4 +220,6 @@ def student(freedom: int) -> float:
     """
     if freedom <= len(_T):
         return _T[freedom - 1]
-    return _Z + (_Z**3 + _Z) / (4 * freedom) + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / (96 * freedom**2)
+    z, n = _Z, freedom
+    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return sum(term / n**power for power, term in enumerate(terms))

@@ -30,6 +30,8 @@ _LONGEST = 4e6  #: seconds that arrivals may last: the clock ends at 2^62 ps, 4.
 _LASTING = 5.0
 #: share of the slow first tokens' time, and of the time with waiting, from which on it is the reason
 _WAITING = 0.5
+#: relative difference between the rate asked for and the one that a run saw, from which on it is told
+_OFF = 0.1
 QUEUE = "the queue"
 _NAMES = {"ttft": "TTFT", "tpot": "TPOT", "latency": "latency", "queueing": "queueing"}
 
@@ -50,7 +52,7 @@ def check(spec: ServeSpec) -> None:
     """Raises ConfigError for requests whose load is not free to be varied."""
     for name, value in (("concurrency", spec.concurrency), ("stretch", spec.stretch), ("qps", spec.qps)):
         if value:
-            raise ConfigError(f"{name} fixes the load that is looked for", where=f"--{name}", fix="Leave it out.")
+            raise ConfigError(f"{name} fixes the load that is looked for", where="capacity", fix="Leave it out.")
     if (spec.arrivals or spec.requests).partition(":")[0].strip() == "static":
         raise ConfigError(
             "static arrivals come at once: there is no load to look for", where=f"requests {spec.arrivals or spec.requests}",
@@ -104,18 +106,29 @@ class Loads:
         ceiling = min(_HIGHEST, count * PS_PER_S / max(1.0, fastest * _AT_ONCE))
         floor = max(_HARDLY * max(1, replicas) * PS_PER_S / max(1.0, idle.latency), count / _LONGEST)
         found = capacity(self, idle, min(floor, ceiling / 4), ceiling, seeds, tolerance, say)
-        lasting = found.typical
-        if found.mean and lasting.requests / lasting.load < _LASTING * lasting.latency / PS_PER_S:
+        if found.mean:
+            self._doubt(found)
+        return found
+
+    def _doubt(self, found: Capacity) -> None:
+        """Warn of answers that hang on how short the runs were, or on chance."""
+        at = found.typical
+        if at.span < _LASTING * at.latency / PS_PER_S:
             self.warnings[
-                f"{lasting.requests:,} requests arrive in {lasting.requests / lasting.load:.3g} s, and take "
-                f"{lasting.latency / PS_PER_S:.3g} s each: too few for a service in its stride, take more (--n)"
+                f"{at.requests:,} requests arrive in {at.span:.3g} s, and take {at.latency / PS_PER_S:.3g} s each: too few for "
+                "a service in its stride, take more (--n)"
+            ] = None
+        offered = (at.requests - 1) / at.span if at.span and self.spec.sessions is None else at.load
+        if abs(offered / at.load - 1) > _OFF:
+            self.warnings[
+                f"arrivals that are to come at {at.load:.4g} requests/s in the long run come at {offered:.4g} in the "
+                f"{at.span:.3g} s of a run: take more (--n), or a process that varies faster"
             ] = None
         for border in found.crossings:
             assert border.passing is not None
             self.warnings[
                 f"seed {border.seed}: {border.passing.load:.4g} requests/s pass, a lower load failed: the border is not sharp"
             ] = None
-        return found
 
 
 def trial(result: ServingResult, slo: Slo | None, load: float, refused: int = 0) -> Trial:
@@ -136,7 +149,9 @@ def trial(result: ServingResult, slo: Slo | None, load: float, refused: int = 0)
     return Trial(
         load, int(result.spec.get("seed", 0)), met and behind <= most, kept, behind, most, found.requests,
         found.rates.requests, steady.output_tokens, float(output.mean()) if len(output) else math.nan,
-        found.latencies.latency.mean, _percentiles(found, requests), worst, values, _by(result, found, worst), found.gpus,
+        found.latencies.latency.mean, _span(requests), _percentiles(found, requests), worst, values, _by(result, found, worst),
+        # a run in which nothing is served lasts no time, and has no mean
+        found.gpus or float(sum(row.gpus for row in result.replicas)), found.drops,
     )  # fmt: skip
 
 
@@ -144,7 +159,7 @@ def _by(result: ServingResult, found: ServingSummary, worst: str) -> str:
     """What limits, behind the bound that gives way: where most of the time to a slow first token is waiting, not what the
     iterations do, but the queue, or the KV blocks that it waits for."""
     verdict = limit(result, found)
-    waits = found.latencies.queueing.p99 >= _WAITING * found.latencies.ttft.p99
+    waits = found.finished and found.latencies.queueing.p99 >= _WAITING * found.latencies.ttft.p99
     if waits and (worst == QUEUE or worst.endswith((_NAMES["ttft"], _NAMES["queueing"]))):
         return "KV memory" if verdict.short_of_waiting >= _WAITING else "queue" if worst != QUEUE else "all replicas busy"
     return verdict.by
@@ -175,6 +190,11 @@ def bounds(requests: RequestColumns, slo: Slo, asked: int) -> dict[str, tuple[fl
             value = float(served[place - 1]) if place <= len(served) else math.inf
             found[f"P{slo.percentile:g} {_NAMES[name]}"] = (value, float(bound))
     return found
+
+
+def _span(requests: RequestColumns) -> float:
+    """Seconds from the first arrival to the last."""
+    return (int(requests.arrival.max()) - int(requests.arrival.min())) / PS_PER_S if len(requests) else 0.0
 
 
 def _percentiles(found: ServingSummary, requests: RequestColumns) -> dict[str, float]:

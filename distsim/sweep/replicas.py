@@ -119,7 +119,8 @@ def fleet(
         return True
 
     copies = least(passes, math.ceil(load / single.mean), most)
-    return Fleet(load, copies, gpus, single, tuple(trials), most, clusters.get(copies or 0, unit.cluster), tuple(alone.warnings))
+    cluster = clusters.get(copies or 0, unit.cluster)
+    return Fleet(load, copies, gpus, single, tuple(trials), most, cluster, tuple(alone.warnings))
 
 
 def enlarged(cluster: str, gpus: int) -> str:

@@ -80,7 +80,7 @@ def case_of(row: Row) -> Case:
     deployment = _deployment(row, model, "")
     _check_identifier(row, deployment)
     generated = model.moe is None or "qwen" in model.name
-    return Case(deployment, _scheduler(row, generated, isl, osl, clients), clients, isl, osl, 1.0 if generated else RANGE)
+    return Case(deployment, _scheduler(row, generated, isl, clients), clients, isl, osl, 1.0 if generated else RANGE)
 
 
 def _apart(row: Row) -> Case:
@@ -122,18 +122,20 @@ def _deployment(row: Row, model: Model, role: str) -> Deployment:
     )  # fmt: skip
 
 
-def _scheduler(row: Row, generated: bool, isl: int, osl: int, clients: int) -> str:
+def _scheduler(row: Row, generated: bool, isl: int, clients: int) -> str:
     """The batching policy as the row's server was started."""
     backend = row["backend"]
     if backend == "trtllm":
         budget = clients + isl + _ROOM if generated else max(8192, isl + clients)
         return f"trtllm:max_batch_size={clients},max_num_tokens={budget}"
     if backend == "vllm":
+        policy = "vllm_v1" if _version(row) < _ASYNC else "vllm_async"
         budget = clients + isl + _ROOM if generated else 8192
-        return f"vllm_v1:max_num_seqs={max(clients, 256)},max_num_batched_tokens={budget},prefix_caching=false"
-    if generated and _version(row) >= _MIXED:
-        return f"vllm_v1:max_num_seqs={max(clients, 256)},max_num_batched_tokens=8192,prefix_caching=false"
-    return f"vllm_v0:max_num_seqs={max(clients, 256)},max_tokens={max(8192, isl + osl)}"
+        return f"{policy}:max_num_seqs={max(clients, 256)},max_num_batched_tokens={budget},prefix_caching=false"
+    if generated:
+        mixed = "true" if _version(row) >= _MIXED else "false"
+        return f"sglang_async:max_num_seqs={clients},max_tokens={isl + _ROOM},mixed={mixed},prefix_caching=false"
+    return f"sglang_async:max_num_seqs={max(clients, 256)},prefix_caching=false"
 
 
 def _check_identifier(row: Row, deployment: Deployment) -> None:

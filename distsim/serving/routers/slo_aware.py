@@ -50,7 +50,7 @@ class SloAware:
 
     def predicted(self, request: Request, replica: Replica) -> int:
         """ps until the first token, on an idle network."""
-        tokens = replica.scheduler.unread + request.prefill - replica.match(request)
+        tokens = replica.unread + request.prefill - replica.match(request)
         chunk = min(tokens, self._chunk)
         running = replica.scheduler.seated
         kv = replica.used * replica.scheduler.kv.block

@@ -85,7 +85,7 @@ class Lightllm(Scheduler):
             if tokens + request.prefill > params.max_tokens:
                 break
             insort(ahead, (min(0, 2 - request.left), request.prefill + 1))
-            if _fullest(ahead) >= kv.total:
+            if _fullest(ahead) >= kv.total - self.handed:
                 break
             waiting.popleft()
             kv.admit(request, 0, request.prefill)
@@ -107,7 +107,7 @@ class Lightllm(Scheduler):
             request = self.landed[0]
             ahead = self._ahead()
             insort(ahead, (1 - request.left, request.computed + 1))
-            if _fullest(ahead) >= self.kv.total:
+            if _fullest(ahead) >= self.kv.total - self.handed:
                 return
             self.landed.popleft()
             self.kv.admit(request, 0, request.computed)

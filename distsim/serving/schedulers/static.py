@@ -53,8 +53,8 @@ class Static(Reserving):
             return self._groups.pop(0)
         if self.landed:
             self.seat_landed(self.seated + self.params.max_num_seqs)
-            if self.pool.members:
-                return _Group([], self.take_pool())
+        if self.pool.members:
+            return _Group([], self.take_pool())
         prefills = self.admitted(self.params.max_num_seqs)
         return _Group(prefills) if prefills else None
 

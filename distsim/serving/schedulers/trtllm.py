@@ -11,20 +11,18 @@ without chunked prefill):
 
 from __future__ import annotations
 
-from itertools import islice
-
 from pydantic import Field
 
 from distsim.params import Count
 from distsim.registry import register
+from distsim.serving.ahead import Ahead
 from distsim.serving.batch import Batch
 from distsim.serving.request import Request
 from distsim.serving.scheduler import Scheduler, SchedulerParams
 
 
-@register("scheduler", "trtllm")
-class Trtllm(Scheduler):
-    """Whole prompts within a token budget; room for all of a request is reserved; formed one iteration ahead."""
+class InFlight(Scheduler):
+    """Whole prompts within a token budget, beside generation; room for all of a request is reserved."""
 
     class Params(SchedulerParams):
         """Defaults are TensorRT-LLM's (``llmapi/llm_args.py``)."""
@@ -35,9 +33,6 @@ class Trtllm(Scheduler):
 
     params: Params
     reserves = True
-    #: requests at the head of the queue that were there when the last batch was formed, and whether others came too late for it
-    _seen = 0
-    _late = False
 
     def refusal(self, request: Request) -> str:
         """See Scheduler.refusal."""
@@ -47,24 +42,19 @@ class Trtllm(Scheduler):
 
     def next_batch(self) -> Batch | None:
         """See the module."""
-        params = self.params
         if self.landed:
-            self.seat_landed(params.max_batch_size)
-        pool = self.pool
-        count = len(pool.members)
-        known = self._seen if params.overlap and self.seated else len(self.waiting)
-        prefills = self._admit(known, params.max_num_tokens - count)
-        self._seen = len(self.waiting)
-        self._late = self._seen > known - len(prefills)
+            self.seat_landed(self.params.max_batch_size)
+        count = len(self.pool.members)
+        prefills = self._admit(self.params.max_num_tokens - count)
         if not count:
             return Batch(prefills, None) if prefills else None
         return Batch(prefills, self.take_pool())
 
-    def _admit(self, most: int, budget: int) -> list[tuple[Request, int]]:
-        """Of the first ``most`` that wait, as many as tokens, seats and blocks are left for."""
+    def _admit(self, budget: int) -> list[tuple[Request, int]]:
+        """Of those that wait, in order, as many as tokens, seats and blocks are left for."""
         kv, waiting = self.kv, self.waiting
         chosen: list[tuple[Request, int]] = []
-        while most > 0 and waiting and self.seated < self.params.max_batch_size:
+        while waiting and self.seated < self.params.max_batch_size:
             request = waiting[0]
             blocks = kv.need(request.prompt + request.output - 1)
             if request.prefill > budget or blocks > kv.free:
@@ -74,21 +64,14 @@ class Trtllm(Scheduler):
             self.seated += 1
             chosen.append((request, request.prefill))
             budget -= request.prefill
-            most -= 1
         return chosen
 
-    def steady(self, batch: Batch) -> int:
-        """See Scheduler.steady: one iteration only where somebody waits whom this batch was too early for."""
-        return 1 if self._late else super().steady(batch)
 
-    def heeds(self, request: Request) -> bool:
-        """See Scheduler.heeds: with overlap the queue is looked at a whole iteration after somebody has come."""
-        return self.params.overlap or super().heeds(request)
+@register("scheduler", "trtllm")
+class Trtllm(Ahead, InFlight):
+    """The same, formed one iteration ahead unless ``overlap`` is off."""
 
-    def withdraw(self, request: Request) -> bool:
-        """See Scheduler.withdraw."""
-        known = any(one is request for one in islice(self.waiting, self._seen))
-        found = super().withdraw(request)
-        if found and known:
-            self._seen -= 1
-        return found
+    @property
+    def ahead(self) -> bool:
+        """See Ahead.ahead."""
+        return self.params.overlap

@@ -13,7 +13,8 @@ from served_results import MS, Linear, emissions, served, workload
 from distsim.analysis.serving import steady_rates, summary
 from distsim.analysis.serving_cost import IDLE, energy, price
 from distsim.analysis.serving_findings import findings
-from distsim.analysis.serving_series import batch_sizes, series, stalls
+from distsim.analysis.serving_gaps import gaps
+from distsim.analysis.serving_series import batch_sizes, series
 from distsim.analysis.serving_slo import Slo
 from distsim.errors import ConfigError
 from distsim.serving.deployment import Deployment
@@ -88,17 +89,25 @@ def test_recomputed_tokens_are_what_preemptions_cost():
     seed=st.integers(0, 1000), blocks=st.sampled_from([40, 60, 4096]), seats=st.sampled_from([4, 64]),
     budget=st.sampled_from([64, 2048]),
 )  # fmt: skip
-def test_the_longest_wait_between_tokens_is_that_of_single_steps(seed, blocks, seats, budget):
+def test_times_between_tokens_are_those_of_single_steps(seed, blocks, seats, budget):
     table = workload(40, seed, prompt=(1, 300))
     options = {"kv_blocks": blocks, "seats": seats, "budget": budget}
     result = served(table, **options)
-    found, emitted = stalls(result), emissions(table, **options)
+    told, emitted = gaps(result), emissions(table, **options)
+    found, known = told.longest, [np.zeros(0)]
     for row in np.flatnonzero(result.requests.done).tolist():
-        gaps = np.diff(emitted[row])
+        own = np.diff(emitted[row])
         if found[row] >= 0:
-            assert found[row] == (gaps.max() if len(gaps) else 0)
+            assert found[row] == (own.max() if len(own) else 0)
+            known.append(own)
         else:
             assert result.requests.restarts[row] or result.requests.output[row] != len(emitted[row])
+    every = np.concatenate(known)
+    spread = told.spread()
+    assert spread.count == len(every)
+    if len(every):
+        expected = [every.mean(), *np.percentile(every, (50, 90, 95, 99, 100))]
+        assert [spread.mean, spread.p50, spread.p90, spread.p95, spread.p99, spread.most] == pytest.approx(expected)
     if blocks == 4096 and budget == 2048:
         assert (found[result.requests.done] >= 0).all()
 

@@ -61,7 +61,9 @@ def test_training_alone_is_what_simulate_says():
     both = corun(ServeSpec.of({**SERVICE, "replicas": 1}), training, at="0,1,4,5", serve_at="2")
     plain = simulate(training, both.training.topology, network="fluid")
     placed = both.training_alone
-    assert placed.spec["network"] == "fluid" and placed.ranks == 4 and len(placed.spans()) == len(plain.spans())
+    assert placed.spec["network"] == "fluid"
+    assert placed.ranks == 4
+    assert len(placed.spans()) == len(plain.spans())
     straight = corun(ServeSpec.of({**SERVICE, "replicas": 1}), training, serve_at="7")
     assert straight.training_alone.makespan == straight.training.makespan == plain.makespan
 
@@ -77,9 +79,11 @@ def test_sharing_a_cable_makes_both_slower_and_nobody_faster(point, serve_at):
     """Keys and values, pipeline messages or all-reduces cross the cable that the training's ring crosses, too."""
     training = job(4, 5 * 10**8)
     both = corun(ServeSpec.of({**SERVICE, **point}), training, at="0,1,4,5", serve_at=serve_at, steps=0)
-    assert both.training_slowdown > 1.0 and both.latency_slowdown > 1.0
+    assert both.training_slowdown > 1.0
+    assert both.latency_slowdown > 1.0
     here, alone = both.service.requests, both.service_alone.requests
-    assert (here.completed >= alone.completed).all() and (here.first >= alone.first).all()
+    assert (here.completed >= alone.completed).all()
+    assert (here.first >= alone.first).all()
     assert min(both.steps) >= both.training_alone.makespan
     assert sum(both.steps) >= here.completed.max()  # steps go on until the service has ended
     if "disaggregate" in point:  # law 1: what is sent arrives, over every link of its way
@@ -87,19 +91,24 @@ def test_sharing_a_cable_makes_both_slower_and_nobody_faster(point, serve_at):
         assert both.service.counts["kv_bytes_sent"] == prompts * 32 * 8 * 128 * 2 * 2
         each = both.training_alone.links.bytes
         kv = both.links.bytes - len(both.steps) * each
-        assert sorted(set(kv.tolist())) == [0, both.service.counts["kv_bytes_sent"]] and np.count_nonzero(kv) == 4
+        assert sorted(set(kv.tolist())) == [0, both.service.counts["kv_bytes_sent"]]
+        assert np.count_nonzero(kv) == 4
     else:
-        assert "live on fluid" in both.summary["iterations"][0] and "training" in both.summary["iterations"][0]
+        assert "live on fluid" in both.summary["iterations"][0]
+        assert "training" in both.summary["iterations"][0]
 
 
 def test_a_generated_training_step():
     spec = TrainSpec.of({
-        "model": "llama3-8b", "cluster": "dgx_h100:gpus=8", "tp": 4, "dp": 1, "seq": 1024, "global_batch": 2, "memory": "ignore",
+        "model": "llama3-8b", "cluster": "dgx_h100:gpus=8", "tp": 4, "dp": 1, "seq": 1024, "global_batch": 2,
+        "memory": "ignore",
     })  # fmt: skip
     point = {**SERVICE, "cluster": "dgx_h100:gpus=8", "tp": 2, "replicas": 2, "n": 3}
     both = corun(ServeSpec.of(point), spec, steps=2)
-    assert len(both.steps) == 2 and both.steps[0] == both.steps[1] == both.training_alone.makespan
-    assert both.training.ranks == 4 and both.service.requests.done.all()
+    assert len(both.steps) == 2
+    assert both.steps[0] == both.steps[1] == both.training_alone.makespan
+    assert both.training.ranks == 4
+    assert both.service.requests.done.all()
     assert any("grain=kernel" in text for text in both.warnings)
 
 

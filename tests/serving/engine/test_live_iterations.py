@@ -48,21 +48,24 @@ def run_live(topology, level, name, shapes, sent, gap=0):
     alone = Alone(topology, range(deployment.ranks), level, programs, "direct")
     live = LiveIterations(engine, Ranks(deployment), programs, alone, "direct", [sent] * deployment.pp, "r")
     ends = []
+
+    def ended(_):
+        ends.append(engine.clock.now)
+
     for number, shape in enumerate(shapes):
-        engine.clock.call_at(number * gap, lambda _, shape=shape: live.run(shape, 1.0, lambda busy: ends.append(engine.clock.now)))
+        engine.clock.call_at(number * gap, lambda _, shape=shape: live.run(shape, 1.0, ended))
     engine.clock.run()
     engine.executor.check_finished()
     return ends, LevelTimes(TIMES[name], programs, alone)
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-@pytest.mark.parametrize(("topology", "level"), [(BOXES, "fluid"), (BOXES, "cut_through"), (TREE, "cut_through"), (TREE, "fluid")])
+@pytest.mark.parametrize("topology", [BOXES, TREE])
+@pytest.mark.parametrize("level", ["fluid", "cut_through"])
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shapes=st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3), everything=st.booleans())
 def test_law_5_live_on_idle_links_is_what_is_remembered(name, topology, level, shapes, everything):
     sent = {"tp", "dp", "ep", "pp"} if everything else {"pp", "ep"}
-    if TREE is topology and name == "moe":
-        sent = {"tp", "dp", "ep", "pp"}
     # one after the other: the stages of a pipeline may share links with each other
     ends, level_times = run_live(topology, level, name, shapes, sent, gap=1 << 42)
     for number, (end, shape) in enumerate(zip(ends, shapes, strict=True)):
@@ -150,7 +153,8 @@ def test_law_5_a_service_whose_links_are_its_own(point):
     remembered, same = completions(**point, network="fluid")
     assert ends == same
     assert "alone on fluid" in " ".join(remembered.provenance["iterations"])
-    assert closed.provenance["iterations"] == ["iterations: closed forms of the provider"] and not closed.warnings
+    assert closed.provenance["iterations"] == ["iterations: closed forms of the provider"]
+    assert not closed.warnings
     if "live" not in point:
         live, again = completions(**point, network="fluid", live="always")
         assert again == ends
@@ -178,8 +182,10 @@ def test_replicas_that_share_a_cable_run_live_and_slow_each_other():
     (alone,) = one.requests.completed
     assert blind.requests.completed.tolist() == [alone, alone]
     assert any("live=never" in text and "leaf0->spine0" in text for text in blind.warnings)
-    assert both.requests.completed.min() > 1.2 * alone and both.requests.completed.max() < 2 * alone
-    assert "live on fluid, traffic of tp" in both.provenance["iterations"][0] and not both.warnings
+    assert both.requests.completed.min() > 1.2 * alone
+    assert both.requests.completed.max() < 2 * alone
+    assert "live on fluid, traffic of tp" in both.provenance["iterations"][0]
+    assert not both.warnings
 
 
 def test_what_shares_links_is_told_where_it_is_not_simulated():

@@ -1,4 +1,4 @@
-"""Whatever operators do: requests and KV blocks are conserved, stepped = fast-forwarded, and the same seed gives the same run."""
+"""Whatever operators do: requests and KV blocks are conserved, stepped = fast-forwarded, the same seed gives the same run."""
 
 from __future__ import annotations
 
@@ -70,9 +70,12 @@ def workloads(draw, most=25):
 
 admissions = st.sampled_from([
     "queue", "queue:limit=1", "queue:limit=3,timeout=400ps", "queue:outstanding=2", "queue:outstanding=1,total=2,abort=true",
-    "queue:timeout=50ps,deadline=700ps,abort=true", "queue:deadline=300ps", "queue:outstanding=3,limit=2,deadline=1ns,abort=true",
+    "queue:timeout=50ps,deadline=700ps,abort=true", "queue:deadline=300ps",
+    "queue:outstanding=3,limit=2,deadline=1ns,abort=true",
 ])  # fmt: skip
-limits = st.sampled_from(["", "", "each:tokens=1e11,burst=3ns", "a:requests=1e10,full=wait,burst=1ps", "b:tokens=3e10,burst=9ns"])
+limits = st.sampled_from([
+    "", "", "each:tokens=1e11,burst=3ns", "a:requests=1e10,full=wait,burst=1ps", "b:tokens=3e10,burst=9ns"
+])  # fmt: skip
 plans = st.sampled_from([
     "", "", "down:at=0,replica=0", "down:at=200ps,replica=0,repair=300ps;down:at=0,replica=1", "mtbf:hours=5e-13,repair=300ps",
     "down:at=100ps,replica=0,repair=1ns;down:at=100ps,replica=1;policy:inflight=lost",
@@ -81,7 +84,8 @@ plans = st.sampled_from([
     "down:at=300ps,replica=0,repair=50ps;down:at=340ps,replica=1,repair=60ps;policy:retries=0",
 ])  # fmt: skip
 scalings = st.sampled_from([
-    "", "", "target:outstanding=2,every=90ps,cooldown=200ps,startup=130ps", "threshold:every=70ps,cooldown=0,queue=0.5,kv_low=0.5",
+    "", "", "target:outstanding=2,every=90ps,cooldown=200ps,startup=130ps",
+    "threshold:every=70ps,cooldown=0,queue=0.5,kv_low=0.5",
     "slo:ttft=150ps,every=100ps,cooldown=100ps,startup=10ps", "schedule:plan=0@1+500ps@3+900ps@0,min=0,every=110ps",
     "target:outstanding=4,min=0,every=300ps,cooldown=300ps,startup=1ns",
 ])  # fmt: skip
@@ -96,10 +100,8 @@ def outcome(table, scheduler, router, *, gate="queue", rate="", failing="", scal
     clock, log = Clock(), IterationLog()
     admit = Admission(admission(gate), rates(rate) if rate else None, table.names)
     service = Service(clock, table, routed(router, seed), gate=admit)
-    replicas = [
-        Replica(n, clock, make_scheduler(f"{scheduler}:{spec}", blocks, stages, BLOCK), Toy(stages), log, service.ended, stepped)
-        for n in range(3 if scaling else 2)
-    ]  # fmt: skip
+    schedulers = [make_scheduler(f"{scheduler}:{spec}", blocks, stages, BLOCK) for _ in range(3 if scaling else 2)]
+    replicas = [Replica(n, clock, one, Toy(stages), log, service.ended, stepped) for n, one in enumerate(schedulers)]
     drivers = []
     if failing:
         plan = failures(failing)
