@@ -7,8 +7,8 @@ Every case runs as its own process, ``--repeat`` times; the median is shown.
 - vidur: run 7b_a100_tp1_vllm with Vidur's own durations, beside the CPU seconds that Vidur took.
 - azure: the Azure conversation trace of 2023, arrivals four times as far apart, one replica.
 - long: 100,000 requests, 4 million iterations, one replica.
-- fleet: 100,000 requests over 64 replicas, round robin. fleet-least: least_outstanding. fleet-operated: with failures, timeouts,
-  rate limits and autoscaling.
+- fleet: 100,000 requests over 64 replicas, round robin. fleet-least: least_outstanding. fleet-operated: with failures,
+  timeouts, rate limits and autoscaling.
 
 Durations of all but vidur are affine in tokens and in the mean length, in steps of 64 tokens, about those of an 8B model on an
 H100: the cost of looking them up is not what is measured here.
@@ -67,7 +67,7 @@ def azure(data: Path) -> tuple[Callable[[], None], Callable[[], dict[str, Any]]]
     return _service(table, 1)
 
 
-def generated(replicas: int, qps: float, output: int, **options: Any) -> tuple[Callable[[], None], Callable[[], dict[str, Any]]]:
+def generated(replicas: int, qps: float, output: int, **options: Any) -> tuple[Any, Any]:
     """100,000 requests, Poisson, lengths uniform about 200 and ``output`` tokens."""
     import numpy as np
 
@@ -80,7 +80,7 @@ def generated(replicas: int, qps: float, output: int, **options: Any) -> tuple[C
     return _service(table, replicas, **options)
 
 
-def _service(table: Any, replicas: int, router: str = "round_robin", **control: str) -> tuple[Any, Any]:
+def _service(table: Any, replicas: int, router: str = "round_robin", **control: Any) -> tuple[Any, Any]:
     from distsim.kernel.clock import Clock
     from distsim.serve import router_of
     from distsim.serving.control import Control
@@ -125,8 +125,9 @@ def one(name: str, data: Path) -> dict[str, Any]:
         options = {
             "fleet": {}, "fleet-least": {"router": "least_outstanding"},
             "fleet-operated": {
-                "router": "least_outstanding", "failing": "mtbf:hours=1,repair=1min", "admit": "queue:timeout=10s,deadline=2min",
-                "rate_limit": "each:requests=1000", "autoscale": "target:outstanding=8,startup=30s",
+                "router": "least_outstanding", "failing": "mtbf:hours=1,repair=1min",
+                "admit": "queue:timeout=10s,deadline=2min", "rate_limit": "each:requests=1000",
+                "autoscale": "target:outstanding=8,startup=30s",
             },
         }[name]  # fmt: skip
         run, told = generated(64, 256.0, 245, **options)
@@ -165,8 +166,8 @@ def main() -> None:
         if not given.json:
             faster = f", {row['times_faster']:.0f} times faster than Vidur's {row['vidur_s']:.2f} s" if "vidur_s" in row else ""
             print(
-                f"{name:15} {row['cpu_s']:7.3f} s {row['peak_mb']:6.0f} MB {row['finished']:7,} of {row['requests']:,} requests "
-                f"{row['iterations']:10,} iterations {row['events']:8,} events  (bar {BARS.get(name, '-')}){faster}"
+                f"{name:15} {row['cpu_s']:7.3f} s {row['peak_mb']:6.0f} MB {row['finished']:7,} of {row['requests']:,} requests"
+                f" {row['iterations']:10,} iterations {row['events']:8,} events  (bar {BARS.get(name, '-')}){faster}"
             )
     if given.json:
         print(json.dumps(rows, indent=1))

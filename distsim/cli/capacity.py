@@ -165,7 +165,7 @@ def _deployments(args: argparse.Namespace, base: dict[str, Any], grid: dict[str,
         print(json.dumps(deployments_document(made)))
     else:
         print(deployments_answer(made) if args.quiet else deployments_text(made, _width()))
-    return 0 if made.rows else 1
+    return 0 if any(row["failed"] is None for row in made.rows) else 1
 
 
 def _width() -> int:

@@ -10,6 +10,7 @@
   distsim serve ... -o results/chat                                  tables (Parquet), summary.json, page.html with charts
   distsim serve ... --timeline chat.json.gz                          iterations and requests, for ui.perfetto.dev
   distsim serve ... --json | jq .throughput.whole.requests_per_s     one JSON document
+  distsim serve ... --beside job.json --beside-at 0-7                a training job on the same cluster: what each costs
   distsim serve --list schedulers                                    what there is (models, gpus, routers, lengths ...)
 
 The first line is the answer; dropped requests and warnings come right below it. serve.yaml has the options as keys, and
@@ -39,6 +40,11 @@ def prepare(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--spec", metavar="FILE", help="YAML with these options as keys, and pools; options given go over it")
     add_options(parser)
+    job = parser.add_argument_group("a training job beside it (docs/serving_engine.md)")
+    job.add_argument("--beside", metavar="TRACE", help="a training step, repeated: any trace that distsim run reads")
+    job.add_argument("--beside-at", metavar="HOSTS", help="of its ranks, such as 0-7,16; default: the first ones")
+    job.add_argument("--serve-at", metavar="HOSTS", help="that the service may use; default: all others")
+    job.add_argument("--beside-steps", metavar="N", type=int, help="how often; 0, the default: until the service has ended")
     answers = parser.add_argument_group("answers")
     answers.add_argument("--slo", metavar="BOUNDS", help="ttft=2s,tpot=50ms,latency=20s,queueing=1s,percentile=99: one or more")
     answers.add_argument("--price", type=float, metavar="X", help="of one GPU for an hour: cost per million tokens")
@@ -75,8 +81,15 @@ def run(args: argparse.Namespace) -> int:
         check_target(args.out)
     if args.timeline is not None:
         check_timeline(args.timeline)
+    both = None
     with Progress() as progress:
-        result = serve(ServeSpec.of({**fields, **given(args)}), progress=progress)
+        spec = ServeSpec.of({**fields, **given(args)})
+        if _has_job(args):
+            from distsim.corun import corun
+
+            steps = args.beside_steps or 0
+            both = corun(spec, args.beside, at=args.beside_at, serve_at=args.serve_at, steps=steps, progress=progress)
+        result = serve(spec, progress=progress) if both is None else both.service
         progress(None, "summing up")
         found = findings(result, slo, price)
         if args.out is not None:
@@ -84,10 +97,24 @@ def run(args: argparse.Namespace) -> int:
         if args.timeline is not None:
             write_timeline(args.timeline, result)
     if args.json:
-        print(dumps(document(result, found)))
+        print(dumps(document(result, found) | ({} if both is None else {"beside": both.summary})))
     else:
         print(answer(result, found) if args.quiet else text(result, found))
+        if both is not None:
+            from distsim.report import corun as report
+
+            print(report.line(both) if args.quiet else report.text(both))
     return 0
+
+
+def _has_job(args: argparse.Namespace) -> bool:
+    """Raises ConfigError where options speak of a training job that is not given."""
+    from distsim.errors import ConfigError
+
+    for name in ("beside_at", "serve_at", "beside_steps"):
+        if getattr(args, name) is not None and args.beside is None:
+            raise ConfigError(f"--{name.replace('_', '-')} without --beside", expected="--beside TRACE")
+    return args.beside is not None
 
 
 def _objective(given: Any) -> Any:

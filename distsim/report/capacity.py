@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from distsim.report.serving import number
 from distsim.report.table import table
 from distsim.sweep.capacity import Capacity, Trial
 from distsim.units import format_time
@@ -29,11 +30,11 @@ def answer(found: Capacity, spec: ServeSpec, slo: Slo | None) -> str:
     if not found.mean:
         return f"0 requests/s under {_objective(slo)} on {_gpus(at.gpus, spec)}: {_why_none(found)}"
     rate = _rate(spec)
-    said = f"{found.mean:.3g} {rate}"
+    said = f"{number(found.mean)} {rate}"
     if found.low is not None and found.high is not None:
-        said += f" ({found.low:.3g} to {found.high:.3g}, 95 %)"
+        said += f" ({number(found.low)} to {number(found.high)}, 95 %)"
     return (
-        f"{said} under {_objective(slo)}; {found.mean / at.gpus:.3g} per GPU on {_gpus(at.gpus, spec)}; "
+        f"{said} under {_objective(slo)}; {number(found.mean / at.gpus)} per GPU on {_gpus(at.gpus, spec)}; "
         f"limited by {found.limited_by}"
     )
 
@@ -88,7 +89,7 @@ def _how(found: Capacity) -> str:
     count = len(found.borders)
     runs = f"{len(found.trials)} runs of {found.idle.requests:,} requests"
     if count < 2:
-        return f"one seed, or a file replayed as it is: no interval; loads to {100 * found.tolerance:g} %, {runs}"
+        return f"one seed, so no interval; loads to {100 * found.tolerance:g} %, {runs}"
     low = [border.passing.load if border.passing is not None else 0.0 for border in found.borders]
     said = ", ".join(f"{load:.4g}" for load in low)
     return f"{count} seeds: {said}; loads to {100 * found.tolerance:g} %, {runs}"
@@ -153,7 +154,7 @@ def fleet_answer(found: Fleet, spec: ServeSpec, slo: Slo | None) -> str:
     asked = f"{found.load:g} {_rate(spec)} under {_objective(slo)}"
     if not found.single.mean:
         return f"no number of replicas serves {asked}: {_why_none(found.single)}"
-    alone = f"one alone bears {found.single.mean:.3g}"
+    alone = f"one alone bears {number(found.single.mean)}"
     if found.copies is None:
         return f"{_copies(found.most, spec)}, {found.most * found.gpus} GPUs, do not serve {asked}; {alone}"
     gpus = _gpus(found.copies * found.gpus, spec)
@@ -214,13 +215,15 @@ def deployments_answer(found: Findings) -> str:
         return ", ".join(f"{name}={row[name]}" for name in varied if row[name] is not None)
 
     if not rows:
+        failures = [row["failed"].splitlines()[0] for row in found.rows if row["failed"] is not None]
         what = "all are refused" if not found.rows else "none bears any load"
-        return f"no deployment: {what} ({found.size:,} in all)"
+        what = f"all that were run failed: {failures[0]}" if failures and len(failures) == len(found.rows) else what
+        return f"no deployment of {found.size:,}: {what}"
     most = max(rows, key=lambda row: row["capacity_per_s"])
     each = max(rows, key=lambda row: row["capacity_per_s_gpu"])
     where = listed(most, found.varied) or "the only deployment"
-    said = f"most: {most['capacity_per_s']:.3g} requests/s on {most['gpus']:g} GPUs at {where}; "
-    per_gpu, of = f"{each['capacity_per_s_gpu']:.3g}", f"(of {found.size:,} deployments)"
+    said = f"most: {number(most['capacity_per_s'])} requests/s on {most['gpus']:g} GPUs at {where}; "
+    per_gpu, of = f"{number(each['capacity_per_s_gpu'])}", f"(of {found.size:,} deployments)"
     if each is most:
         return f"{said}the most per GPU too: {per_gpu} {of}"
     return f"{said}most per GPU: {per_gpu} at {listed(each, found.varied)} {of}"
@@ -262,8 +265,8 @@ def _cells(row: Mapping[str, Any], priced: bool) -> list[str]:
     low, high = row["low_per_s"], row["high_per_s"]
     cost = row.get("cost_per_million_output_tokens")
     return [
-        f"{row['capacity_per_s']:.3g}", "-" if low is None else f"{low:.3g}-{high:.3g}", f"{row['gpus']:g}",
-        f"{row['capacity_per_s_gpu']:.3g}", *([f"{cost:.3g}" if cost is not None else "-"] if priced else []),
+        number(row["capacity_per_s"]), "-" if low is None else f"{number(low)}-{number(high)}", f"{row['gpus']:g}",
+        number(row["capacity_per_s_gpu"]), *([f"{cost:.3g}" if cost is not None else "-"] if priced else []),
         _time(row.get("ttft_p99_ps")), _time(row.get("tpot_p99_ps")), str(row["limited_by"]),
     ]  # fmt: skip
 

@@ -235,6 +235,8 @@ class Admission(Gate):
         assert service is not None
         if request.replica >= 0:
             replica = service.replicas[request.replica]
+            if request.handoff and request.scheduled >= 0:
+                return False  # its other half may be on its way to where it will generate
             if not replica.scheduler.withdraw(request):
                 return False
             replica.poke()  # whoever waited behind it may be admitted

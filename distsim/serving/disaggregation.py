@@ -130,7 +130,7 @@ class Disaggregation:
             )  # fmt: skip
         self._router, self._parts = router, parts
         self._open: dict[int, Handoff] = {}  #: by row
-        self._pieces: dict[tuple[str, str], tuple[Piece, ...]] = {}
+        self._pieces: dict[tuple[int, int], tuple[Piece, ...]] = {}
         self.sent = 0
         self.handed = 0
         self.waits: dict[int, int] = {}
@@ -275,7 +275,7 @@ class Disaggregation:
         replica.poke()
 
     def _pieces_of(self, source: Station, target: Station) -> tuple[Piece, ...]:
-        key = (source.deployment.model_dump_json(), target.deployment.model_dump_json())
+        key = (id(source.deployment), id(target.deployment))  # of pools, which outlive this
         found = self._pieces.get(key)
         if found is None:
             found = self._pieces[key] = pieces(source.deployment, target.deployment)

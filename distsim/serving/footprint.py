@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.serving.deployment import Deployment
+from distsim.serving.stage_graph import Ranks
 from distsim.topology.graph import Topology
 from distsim.trace.graph import NodeType, TaskGraph
 
@@ -47,8 +48,6 @@ def routes(topology: Topology, pairs: Iterable[tuple[int, ...]]) -> Mask:
 
 def of_replica(topology: Topology, hosts: Sequence[int], deployment: Deployment, owner: tuple[Any, ...]) -> list[Use]:
     """What the communicators of every stage of a replica use. hosts: of its ranks. owners are (*owner, stage)."""
-    from distsim.serving.live import Ranks
-
     ranks, found = Ranks(deployment), []
     for stage in range(deployment.pp):
         for group in ("tp", "pp") if deployment.dp == 1 else ("tp", "dp", "ep", "pp"):

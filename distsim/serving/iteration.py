@@ -12,8 +12,9 @@ class Shape(NamedTuple):
     sequences, kv, longest: requests that generate one token each; tokens in cache of all of them together and of the longest,
     before this iteration.
     samples: rows whose next token is sampled (all that generate, and prefills that end here).
-    width: new tokens of each generating sequence: 1, or with speculative decoding 1 and the drafted ones, all sampled. Providers
-    that look at ``tokens`` and ``samples`` need not know it: attention reads the cache once for all tokens of a sequence.
+    width: new tokens of each generating sequence: 1, or with speculative decoding 1 and the drafted ones, all sampled.
+    Providers that look at ``tokens`` and ``samples`` need not know it: attention reads the cache once for all tokens of a
+    sequence.
     """
 
     prefills: tuple[tuple[int, int], ...]

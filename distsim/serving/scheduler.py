@@ -126,6 +126,11 @@ class Scheduler:
         return not self.waiting and not self.seated and not self.landed and not self.swapped
 
     @property
+    def in_flight(self) -> int:
+        """Requests in batches that run."""
+        return self.seated - len(self.pool.members) - len(self.prefilling) - len(self.fetching)
+
+    @property
     def outstanding(self) -> int:
         """Requests here, waiting or admitted."""
         return len(self.waiting) + len(self.landed) + len(self.swapped) + self.seated
@@ -195,9 +200,11 @@ class Scheduler:
         self.waiting.appendleft(request)
 
     def seat_swapped(self, most: int, watermark: int = 0) -> int:
-        """Requests whose keys and values are on the host come back and generate, in order, while fewer than ``most`` are admitted
-        and there are blocks for what they bring and the next token, ``watermark`` more than those. A policy calls this when those
-        that run have their blocks. Returns how many came: they are the last of the pool, with blocks for the next iteration."""
+        """Requests whose keys and values are on the host come back and generate, in order, while fewer than ``most`` are
+        admitted and there are blocks for what they bring and the next token, ``watermark`` more than those. A policy calls this
+        when those that run have their blocks. Returns how many came: they are the last of the pool, with blocks for the next
+        iteration.
+        """
         came, kv, pool = 0, self.kv, self.pool
         assert self.swap is not None
         while self.swapped and self.seated < most:
@@ -251,14 +258,14 @@ class Scheduler:
         self.kv.release(request)
 
     def progress(self, batch: Batch, count: int) -> None:
-        """``count`` iterations of a batch that only generates have ended, of those that ``steady`` allowed and before anybody is
-        done; the next one is under way."""
+        """``count`` iterations of a batch that only generates have ended, of those that ``steady`` allowed and before anybody
+        is done; the next one is under way."""
         self.extend(batch, count)
         assert batch.decodes is not None
         batch.decodes.advance(count)
 
     def abort(self, request: Request) -> bool:
-        """Give up a request that is in no batch: it leaves, its blocks come free. False if it is in a batch, or nowhere here."""
+        """Give up a request that is in no batch: it leaves, its blocks come free. False if it is in one, or nowhere here."""
         if self.withdraw(request):
             return True
         if request in self.landed:

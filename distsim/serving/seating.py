@@ -13,9 +13,10 @@ from distsim.errors import ConfigError
 from distsim.serving.deployment import Deployment
 from distsim.serving.footprint import Use, alike, contended, meeting, of_replica, routes
 from distsim.serving.lanes import GroupTimes, LockstepReplica
-from distsim.serving.live import Alone, Engine, LevelTimes, LiveIterations, Ranks
+from distsim.serving.live import Alone, Engine, LevelTimes, LiveIterations
 from distsim.serving.program import Programs
 from distsim.serving.replica import Replica
+from distsim.serving.stage_graph import Ranks
 from distsim.topology.graph import Topology
 
 #: ServeSpec.network: iterations take the provider's closed forms
@@ -51,8 +52,8 @@ class Seating:
         found = self._hosts[at : at + ranks]
         if len(found) < ranks:
             raise ConfigError(
-                f"a replica takes {ranks} GPUs, {len(found)} are left", expected="room for all replicas",
-                fix="Make the cluster larger (gpus=N), or take fewer replicas.",
+                f"a replica takes {ranks} GPU{'s' * (ranks > 1)}, {len(found)} of the service's {len(self._hosts)} are left",
+                expected="room for all replicas", fix="Make the cluster larger (gpus=N), or take fewer replicas.",
             )  # fmt: skip
         self._next = at + ranks
         return self._first + at, found

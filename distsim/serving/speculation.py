@@ -2,14 +2,15 @@
 
 Of ``tokens`` drafted ones each is accepted with the same probability a, one by one until the first that is not; the model's own
 next token comes with them. So an iteration yields (1 - a^(tokens + 1)) / (1 - a) tokens on average. It computes tokens + 1 rows
-per sequence, and needs KV cache for all of them; what was rejected is overwritten. The draft takes ``cost`` of an iteration that
-only generates, with the same sequences, for every token that it proposes; what it computes of prompts and its memory are left out.
+per sequence, and needs KV cache for all of them; what was rejected is overwritten. The draft takes ``cost`` of an iteration
+that only generates, with the same sequences, for every token that it proposes; what it computes of prompts and its memory are
+left out.
 
 - ``draft:tokens=4,acceptance=0.7,cost=0.1``: a small model of its own.
 - ``mtp:tokens=1,acceptance=0.8``: a head of the model itself (multi-token prediction); its cost is that of one layer.
 
-Source: Leviathan, Kalman, Matias, "Fast inference from transformers via speculative decoding" (ICML 2023), equation 1 and theorem
-3.8 (cost: their c); DeepSeek-V3 technical report (2024), section 2.2 (MTP).
+Source: Leviathan, Kalman, Matias, "Fast inference from transformers via speculative decoding" (ICML 2023), equation 1 and
+theorem 3.8 (cost: their c); DeepSeek-V3 technical report (2024), section 2.2 (MTP).
 """
 
 from __future__ import annotations
@@ -155,8 +156,8 @@ class SpeculativeCohort(Cohort):
 
 
 class SpeculativeTimes:
-    """Iteration times with a draft: the model checks all tokens of every sequence, then the draft proposes the next, on the last
-    stage."""
+    """Iteration times with a draft: the model checks all tokens of every sequence, then the draft proposes the next, on the
+    last stage."""
 
     def __init__(self, times: Any, params: DraftParams) -> None:
         """times: of the model alone; of lanes too, where it knows them."""
@@ -171,8 +172,11 @@ class SpeculativeTimes:
         model = self._times.times(shape)
         if not shape.sequences:
             return model
-        alone = self._times.times(Shape((), shape.sequences, shape.kv, shape.longest, shape.sequences))
-        return (*model[:-1], model[-1] + round(sum(alone) * self._share))
+        if self.stages == 1:
+            alone, _ = self._times.steady(shape.sequences, shape.kv, shape.longest)
+        else:
+            alone = sum(self._times.times(Shape((), shape.sequences, shape.kv, shape.longest, shape.sequences)))
+        return (*model[:-1], model[-1] + round(alone * self._share))
 
     def steady(self, sequences: int, kv: int, longest: int) -> tuple[int, int]:
         """See IterationTimes: lengths grow unevenly, so one iteration at a time."""

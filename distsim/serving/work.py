@@ -24,8 +24,8 @@ class Work(NamedTuple):
     """What one rank computes.
 
     rows: of linear layers. prompts: (new tokens, tokens cached, how many alike). sequences: that generate; kv: tokens that
-    each attends to, its new one included. samples: rows of the head. graph: whether a CUDA graph of this size was captured. width:
-    new tokens of each sequence that generates.
+    each attends to, its new one included. samples: rows of the head. graph: whether a CUDA graph of this size was captured.
+    width: new tokens of each sequence that generates.
     """
 
     rows: int

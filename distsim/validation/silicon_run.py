@@ -30,7 +30,7 @@ from distsim.validation.silicon_rows import Case, Stage
 
 #: requests per client (aiconfigurator's and InferenceX's benchmarks), and so many at most, two per client at least: a thousand
 #: clients would take hours
-PER_CLIENT, MOST = 10, 2560
+PER_CLIENT, MOST = 10, 1280
 #: ps from a client's sending to the server's queue: HTTP, tokeniser; assumed. What matters is that the request that follows an
 #: answer misses the iteration that begins meanwhile
 FRONT = 5 * PS_PER_MS

@@ -80,8 +80,8 @@ class PrefixBlocks(Blocks):
         return found * self.hash_block
 
     def free_without(self, request: Request, cached: int) -> int:
-        """See Blocks.free_without: idle blocks that are found again are not free any more, and what comes from a lower tier takes
-        blocks."""
+        """See Blocks.free_without: idle blocks that are found again are not free any more, and what comes from a lower tier
+        takes blocks."""
         free, known = self.free, self._found
         for number in request.hashes[: cached // self.hash_block]:
             copy = known.get(number)

@@ -1,10 +1,10 @@
 """Memory below the GPU's for prefixes: the host's, disks. What the GPU's cache throws out stays findable there.
 
-Blocks that are thrown out go to the first tier; each tier keeps what was used last, and passes what it has no room for on to the
-next, the last one drops it. A prompt whose beginning is in a tier loads it instead of computing it, into blocks that it takes; the
-tier keeps its copy. Loads take bytes over bandwidth (and a latency each): the iteration waits for them, or they run beside it
-layer by layer (``overlap``). Copies downwards go the other way at the same time, on duplex links, and hold nothing up: only their
-bytes are counted.
+Blocks that are thrown out go to the first tier; each tier keeps what was used last, and passes what it has no room for on to
+the next, the last one drops it. A prompt whose beginning is in a tier loads it instead of computing it, into blocks that it
+takes; the tier keeps its copy. Loads take bytes over bandwidth (and a latency each): the iteration waits for them, or they run
+beside it layer by layer (``overlap``). Copies downwards go the other way at the same time, on duplex links, and hold nothing
+up: only their bytes are counted.
 
 Sources: LMCache documentation, "KV cache offloading" (CPU, disk; LRU); Gao et al., "Cost-efficient LLM serving for multi-turn
 conversations with CachedAttention" (2024), layer-wise pre-loading; Qin et al., "Mooncake" (2024), section 5.
@@ -100,7 +100,8 @@ class Tiers:
 
 
 def tiers_of(text: str, number_bytes: float, transfers: Transfers) -> Tiers:
-    """``NAME:size=...,bandwidth=...`` of one tier or several joined by ``+``; number_bytes: of what one number stands for, on a GPU.
+    """``NAME:size=...,bandwidth=...`` of one tier or several joined by ``+``; number_bytes: of what one number stands for, on a
+    GPU.
 
     Raises ConfigError: malformed, a name twice, or a tier that holds not one number.
     """

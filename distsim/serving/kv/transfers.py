@@ -8,8 +8,8 @@ from distsim.serving.batch import Batch
 class Transfers:
     """What has been copied since the last iteration began. One per scheduler; it is charged to the next batch.
 
-    Copies that block come before the iteration, one after the other. Copies in the background run beside it, layer by layer: the
-    next layer's keys and values come while a layer computes, so that the iteration takes at least as long as they do.
+    Copies that block come before the iteration, one after the other. Copies in the background run beside it, layer by layer:
+    the next layer's keys and values come while a layer computes, so that the iteration takes at least as long as they do.
     """
 
     __slots__ = ("_background", "_blocking", "copied")

@@ -8,8 +8,8 @@ distsim.serving.schedulers.vllm_v1):
   nobody is. Among equals the smaller number of a tenant goes first.
 - A tenant whose first request joins the queue is lifted to the smallest counter of those that wait, or, where nobody does, to
   that of the last to leave the queue: being away earns no credit.
-- A preempted request goes to the head of its tenant's line and is not charged for its prompt again; tokens that are found in the
-  prefix cache are charged as any.
+- A preempted request goes to the head of its tenant's line and is not charged for its prompt again; tokens that are found in
+  the prefix cache are charged as any.
 
 Counters are looked at between iterations: a tenant is lifted when the next batch is formed.
 """

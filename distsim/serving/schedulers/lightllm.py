@@ -95,8 +95,8 @@ class Lightllm(Scheduler):
         return Batch(chosen, None) if chosen else None
 
     def _ahead(self) -> list[tuple[int, int]]:
-        """(-tokens to come, tokens) of all that generate, those whose keys and values are coming among them, ascending: the order
-        among equals does not change the largest sum."""
+        """(-tokens to come, tokens) of all that generate, those whose keys and values are coming among them, ascending: the
+        order among equals does not change the largest sum."""
         pool = self.pool
         coming = [(1 - one.left, one.computed + 1) for one in self.fetching]
         return sorted(coming + [(1 - pool.left(one), pool.computed(one) + 1) for one in pool.members])

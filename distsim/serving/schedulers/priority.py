@@ -4,11 +4,11 @@ Rules (vLLM V1, ``--scheduling-policy priority``; everything else is distsim.ser
 - Requests wait in order of their class, the smaller number first, and of arrival within it; preempted ones too.
 - Where KV blocks are short, the running request of the last class that arrived last is preempted, and gives its tokens of this
   iteration back. If that is the one that needs the blocks, nobody after it is served in this iteration.
-- ``preempt`` (vLLM V0's priority policy): where the first in line finds no seat or no blocks, running requests of strictly lower
-  classes make room, the last first, if they hold enough.
-- ``aging``: strict classes starve the lower ones while the higher keep the service busy. With aging, a class is a delay: requests
-  are served in order of ``arrival + class * aging``, so nobody waits for those that came more than ``class * aging`` later.
-  (Priorities that rise linearly with the time waited never change places, and so need no clock: Kleinrock, 1964.)
+- ``preempt`` (vLLM V0's priority policy): where the first in line finds no seat or no blocks, running requests of strictly
+  lower classes make room, the last first, if they hold enough.
+- ``aging``: strict classes starve the lower ones while the higher keep the service busy. With aging, a class is a delay:
+  requests are served in order of ``arrival + class * aging``, so nobody waits for those that came more than ``class * aging``
+  later. (Priorities that rise linearly with the time waited never change places, and so need no clock: Kleinrock, 1964.)
 """
 
 from __future__ import annotations
@@ -120,13 +120,19 @@ class Priority(VllmV1):
             request = pool.members[served]
             blocks = pool.begins(request)
             while kv.free < blocks:
-                served -= self._evict(max([*self.prefilling, *pool.members], key=self.rank), served)
-                if request.cohort is not pool:
+                victim = self._last()
+                if victim is not request or not self._waits:
+                    served -= self._evict(victim, served)
+                if victim is request:
                     self._broken = True
                     return served
             kv.take(blocks)
             served += 1
         return served
+
+    def _last(self) -> Request:
+        """Of those prefilling and the pool, the last by rank."""
+        return max([*self.prefilling, *self.pool.members], key=self.rank)
 
     def _evict(self, victim: Request, served: int) -> int:
         """Preempt one of those prefilling or of the pool, whose first ``served`` members have their blocks. Returns 1 if it was
@@ -152,8 +158,10 @@ class Priority(VllmV1):
                 break
             blocks = kv.need(request.computed + new)
             while blocks - request.blocks > kv.free:
-                budget += self._evict(max([*self.prefilling, *pool.members], key=self.rank), len(pool.members))
-                if request not in self.prefilling:
+                victim = self._last()
+                if victim is not request or not self._waits:
+                    budget += self._evict(victim, len(pool.members))
+                if victim is request:
                     return chosen
             kv.grow(request, blocks)
             kv.fill(request, request.computed + new)

@@ -1,20 +1,20 @@
-"""SGLang's scheduler: prompts before generation, those first whose beginning is cached longest; room is reserved by an estimate.
+"""SGLang's scheduler: prompts before generation, those first whose beginning is cached longest; room kept by an estimate.
 
 Rules (SGLang 0.4 and 0.5, ``managers/scheduler.py``, ``schedule_policy.py``, ``schedule_batch.py``; Zheng et al., 2024):
 - Prompts run in batches of their own as long as any are admitted; else all that generate advance by a token. ``mixed``: those
   that generate come along with prompts.
 - ``lpm``: the queue is sorted by cached tokens, longest first; of requests that would compute the same new prefix (32 tokens or
-  more, with no more than 32 cached) only the first, the others go last, so that they find it cached. With more than 128 waiting,
-  and with ``fcfs``, the queue is left as it is.
+  more, with no more than 32 cached) only the first, the others go last, so that they find it cached. With more than 128
+  waiting, and with ``fcfs``, the queue is left as it is.
 - A request is admitted while ``tokens to compute + tokens to generate < room``, where room is what is free or can be thrown
   out, less what those that run are expected to take: ``new_token_ratio`` of what they may still generate. Its prompt has to
   fit the batch's ``max_tokens`` unless it is the first, and is cut where ``chunk`` is used up; the rest goes first in the next
   batch. Clients ask for as many tokens as they get (or ``max_new_tokens``), of which 4096 are counted at most.
-- If somebody did not fit, or all seats are taken, nobody is looked at until a request has left; one that leaves while generating
-  is noticed one iteration later.
+- If somebody did not fit, or all seats are taken, nobody is looked at until a request has left; one that leaves while
+  generating is noticed one iteration later.
 - ``new_token_ratio`` begins at 0.7 times ``conservativeness`` and sinks to 0.14 of that in 600 iterations of generation.
-- Where the next tokens find no room, requests are *retracted* until there is room for 20 more tokens of each that stays: the one
-  with the fewest tokens generated first, of those the one with the longest prompt. They go to the end of the queue and
+- Where the next tokens find no room, requests are *retracted* until there is room for 20 more tokens of each that stays: the
+  one with the fewest tokens generated first, of those the one with the longest prompt. They go to the end of the queue and
   are computed anew; the ratio becomes (tokens generated + 20 per request) / tokens they may generate. It starts afresh when
   nobody is left.
 - One difference: a request that nobody else keeps from it is admitted if its prompt fits, where SGLang may wait for ever.
@@ -35,7 +35,7 @@ from distsim.serving.kv.radix import RadixBlocks
 from distsim.serving.request import Request
 from distsim.serving.scheduler import Scheduler, SchedulerParams
 
-#: SGLANG_INIT_NEW_TOKEN_RATIO, SGLANG_MIN_NEW_TOKEN_RATIO_FACTOR, SGLANG_NEW_TOKEN_RATIO_DECAY_STEPS, SGLANG_RETRACT_DECODE_STEPS
+#: SGLANG_INIT_NEW_TOKEN_RATIO, _MIN_NEW_TOKEN_RATIO_FACTOR, _NEW_TOKEN_RATIO_DECAY_STEPS, _RETRACT_DECODE_STEPS
 _RATIO, _LEAST, _DECAY, _RETRACT = 0.7, 0.14, 600, 20
 #: SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION
 _CLIP = 4096
@@ -50,15 +50,17 @@ class Sglang(Scheduler):
     Cache = RadixBlocks
 
     class Params(SchedulerParams):
-        """Defaults are SGLang's for GPUs of 80 GB (``server_args.py``); it takes pages of one token, or of 16 and more with some
-        kernels."""
+        """Defaults are SGLang's for GPUs of 80 GB (``server_args.py``); it takes pages of one token, or of 16 and more with
+        some kernels."""
 
         max_num_seqs: Count = Field(2048, description="requests running at once (max_running_requests)")
         chunk: Count = Field(8192, description="tokens of a part of a prompt (chunked_prefill_size)")
         max_tokens: Count = Field(16384, description="prompt tokens of a batch (max_prefill_tokens)")
         policy: Literal["lpm", "fcfs"] = Field("lpm", description="order of the queue: longest cached prefix first, or arrival")
         mixed: bool = Field(False, description="generate along with prompts (enable_mixed_chunk)")
-        conservativeness: float = Field(1.0, ge=0, description="factor of the tokens that are expected (schedule_conservativeness)")
+        conservativeness: float = Field(
+            1.0, ge=0, description="factor of the tokens that are expected (schedule_conservativeness)"
+        )
         max_new_tokens: int = Field(0, ge=0, description="what clients ask for; 0, or where they get more: what they get")
         prefix_caching: bool = Field(True, description="keep prefixes in the radix cache")
 

@@ -7,8 +7,8 @@ Rules (vLLM up to 0.6; the replica scheduler ``vllm`` of Vidur, 2024, takes the 
 - Otherwise all that generate advance by a token, in order of arrival. Each needs a free block to go on, even where it begins
   none; if there is none, the youngest of the others is preempted, and at last the request itself.
 - A preempted request loses its blocks and goes to the head of the queue: what it had generated is computed anew with its
-  prompt. Or (``preemption=swap``) its keys and values are copied to the host, and back as soon as there are blocks for them, the
-  watermark and the next token; nobody is admitted before. Both copies hold the iteration up (distsim.serving.kv.swap).
+  prompt. Or (``preemption=swap``) its keys and values are copied to the host, and back as soon as there are blocks for them,
+  the watermark and the next token; nobody is admitted before. Both copies hold the iteration up (distsim.serving.kv.swap).
 """
 
 from __future__ import annotations

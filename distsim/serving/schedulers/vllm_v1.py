@@ -52,6 +52,7 @@ class VllmV1(Scheduler):
         self._fresh = 0  #: at the end of the queue: came since the last decision, of which the next one does not know
         self._leaving: list[Request] = []  #: done, and the next decision does not know
         self._hidden = False  #: the last decision did not know all
+        self._waits = False  #: batches are in flight, whose requests nobody can preempt now
 
     def refusal(self, request: Request) -> str:
         """See Scheduler.refusal."""
@@ -63,16 +64,16 @@ class VllmV1(Scheduler):
         """See the module."""
         if not self.params.ahead:
             self._fresh = 0
-            return self._form()
+            return self._decide()
         self._hidden = self._fresh > 0 or bool(self._leaving)
-        batch = self._form()
+        batch = self._decide()
         self._fresh = 0
         for request in self._leaving:
             super().vacate(request)
         self._leaving.clear()
         if batch is None and self._hidden:  # nothing was decided ahead
             self._hidden = False
-            batch = self._form()
+            batch = self._decide()
         return batch
 
     def steady(self, batch: Batch) -> int:
@@ -100,14 +101,31 @@ class VllmV1(Scheduler):
         else:
             super().vacate(request)
 
+    def _decide(self) -> Batch | None:
+        """A batch; where all that were to be served have given way, the next one: an iteration of nobody takes no time."""
+        while True:
+            before = self.preemptions
+            batch = self._form()
+            if batch is not None or self.preemptions == before or self.in_flight:
+                return batch
+
+    def _line_up_returned(self) -> None:
+        """With several batches in flight: those that are back stand in order of arrival, as in vLLM's one list of running
+        requests. The last of that list may be in flight and cannot be preempted: who needs blocks then waits until it is back."""
+        self.pool.sort()
+        self.prefilling.sort(key=lambda one: (one.arrival, one.row))
+        self._waits = self.in_flight > 0
+
     def _form(self) -> Batch | None:
         """A batch of what is known."""
         kv, pool = self.kv, self.pool
         if self.landed:
             self.seat_landed(self.params.max_num_seqs)
+        if self.stages > 1:
+            self._line_up_returned()
         budget = self.params.max_num_batched_tokens
         before = self.preemptions
-        count = min(len(pool.members), budget)
+        count = wanted = min(len(pool.members), budget)
         if count:
             growth = pool.growth() if count == len(pool.members) else budget + 1
             if growth <= kv.free and count == len(pool.members):
@@ -122,7 +140,8 @@ class VllmV1(Scheduler):
             came = self.seat_swapped(min(self.params.max_num_seqs, self.seated + budget))
             count += came
             budget -= came
-        if self.waiting and self.preemptions == before and not self.swapped:
+        served = count >= wanted and not self.prefilling and self.preemptions == before
+        if self.waiting and served and not self.swapped:
             self._admit(prefills, budget)
         count = min(count, len(self.pool.members))
         if not count:
@@ -139,6 +158,8 @@ class VllmV1(Scheduler):
             blocks = pool.begins(request)
             while kv.free < blocks:
                 victim = self.prefilling[-1] if self.prefilling else pool.members[-1]
+                if victim is request and self._waits:
+                    return served
                 self.preempt(victim)
                 if victim is request:
                     return served
@@ -160,6 +181,8 @@ class VllmV1(Scheduler):
             while blocks - request.blocks > kv.free:
                 victim = rest.pop()
                 self.prefilling.append(victim)
+                if victim is request and self._waits:
+                    return chosen
                 self.preempt(victim)
                 if victim is request:
                     return chosen

@@ -24,7 +24,7 @@ from distsim.serving.layers.writer import ACTIVATION, Rank
 from distsim.serving.links import Links
 from distsim.serving.operations import after, attention_half, before, kind_of, mlp_half
 from distsim.serving.times.model import ModelTimes
-from distsim.serving.work import Graphs, NOTHING, Work, work_of
+from distsim.serving.work import NOTHING, Graphs, Work, work_of
 from distsim.topology.graph import Topology
 from distsim.units import PS_PER_S
 

@@ -34,10 +34,14 @@ def asked(point: Point) -> ServeSpec:
         return spec
     count = max(REQUESTS, _PER_REPLICA * sum(pool.replicas for pool in spec.pools))
     if not generated(spec):
-        # NOTE: the rate is of no effect on their number, but a process wants one
-        there = len(read_requests(spec if spec.arrivals is None else spec.model_copy(update={"qps": 1.0})))
-        count = min(count, there)
+        count = min(count, _rows(spec))
     return spec.model_copy(update={"n": count})
+
+
+def _rows(spec: ServeSpec) -> int:
+    """Requests of a file. Raises ConfigError."""
+    # NOTE: the rate is of no effect on their number, but a process wants one
+    return len(read_requests(spec.model_copy(update={"n": None, "qps": None if spec.arrivals is None else 1.0})))
 
 
 def seeds(point: Point, spec: ServeSpec) -> range:
@@ -75,6 +79,10 @@ def found(point: Point, say: Progress = lambda fraction, what: None) -> tuple[Ca
     bound(point)
     spec = asked(point)
     loads = Loads(spec, objective(point))
+    if not random(spec) and point.get("seeds") not in (None, 1):
+        loads.warnings["a file that is replayed has no randomness: one seed, whatever is asked"] = None
+    if not generated(spec) and point.get("n") is None and (rows := _rows(spec)) > (spec.n or 0):
+        loads.warnings[f"{spec.requests}: runs take the first {spec.n:,} of {rows:,} requests (--n for more)"] = None
     return loads.find(seeds(point, spec), tolerance(point), say), loads
 
 

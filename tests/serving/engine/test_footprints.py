@@ -13,8 +13,8 @@ from distsim.engine.task import CollectiveCall
 from distsim.errors import ConfigError
 from distsim.serving.deployment import Deployment
 from distsim.serving.footprint import Use, alike, contended, meeting, of_replica, of_trace, routes
-from distsim.serving.live import Ranks
 from distsim.serving.seating import Seating
+from distsim.serving.stage_graph import Ranks
 from distsim.topology.spec import build
 from distsim.trace.graph import CollectiveType, NodeType
 
@@ -82,5 +82,5 @@ def test_a_replica_is_not_spread_over_two_boxes_without_need():
 def test_seats_run_out():
     seating = Seating(BOXES, range(4, 20), first=10)
     assert seating.take(8) == (14, tuple(range(8, 16)))  # not over two boxes
-    with pytest.raises(ConfigError, match="4 are left"):
+    with pytest.raises(ConfigError, match=r"4 of the service.s 16 are left"):
         seating.take(8)

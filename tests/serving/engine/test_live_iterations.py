@@ -19,9 +19,10 @@ from distsim.serve import ServeSpec, ServiceRun, serve
 from distsim.serving.deployment import Deployment
 from distsim.serving.iteration import Shape
 from distsim.serving.lanes import GroupShape
-from distsim.serving.live import Alone, Engine, LevelTimes, LiveIterations, Ranks
+from distsim.serving.live import Alone, Engine, LevelTimes, LiveIterations
 from distsim.serving.program import Programs
 from distsim.serving.requests.table import requests_of
+from distsim.serving.stage_graph import Ranks
 from distsim.serving.times.model import ModelTimes
 from distsim.topology.spec import build
 
@@ -196,6 +197,34 @@ def test_what_shares_links_is_told_where_it_is_not_simulated():
     fluid = serve(**spec, network="fluid")
     assert not any("take what they take alone" in text for text in fluid.warnings)
     assert "live on fluid" in " ".join(fluid.provenance["iterations"])
+
+
+def test_law_5_holds_through_failures():
+    """A replica that fails leaves its iteration on the devices: it does not count, and the next one waits for its end."""
+    point = {
+        "cluster": "dgx_h100:gpus=4", "tp": 2, "n": 6, "network": "cut_through", "requests": "static",
+        "failures": "down:at=10ms,replica=0,repair=5ms;policy:startup=0", "lengths": "fixed:prompt=100,output=6",
+    }  # fmt: skip
+    remembered, ends = completions(**point)
+    live, same = completions(**point, live="always")
+    assert live.requests.done.all()
+    assert live.counts["failures"] == remembered.counts["failures"] == 1
+    assert live.counts["rerouted"] == remembered.counts["rerouted"] > 0
+    assert same == ends
+
+
+def test_a_slow_replica_computes_slower_and_sends_as_fast():
+    deployment = DEPLOYMENTS["tp"]
+    engine = Engine(TREE, range(16), "fluid")
+    alone = Alone(TREE, range(4), "fluid", PROGRAMS["tp"], "direct")
+    live = LiveIterations(engine, Ranks(deployment), PROGRAMS["tp"], alone, "direct", [{"tp"}], "r")
+    took = []
+    live.run(SHAPES[2], 3.0, took.append)
+    engine.clock.run()
+    (line,) = PROGRAMS["tp"].lines(PROGRAMS["tp"].works(SHAPES[2]), 0)
+    sent = sum(alone.talk(talk, 0)[0] for talk in line.talks)
+    normal = LevelTimes(TIMES["tp"], PROGRAMS["tp"], alone).times(SHAPES[2])[0]
+    assert took[0] == pytest.approx(3 * normal - 2 * sent, rel=1e-3)
 
 
 @pytest.mark.parametrize(("wrong", "error", "words"), [

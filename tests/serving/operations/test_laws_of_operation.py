@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from distsim.params import parse, validated
 from distsim.registry import lookup, names
 from distsim.serving.admission import Admission, admission, rates
 from distsim.serving.autoscaling import Autoscaling, autoscaler
-from distsim.serving.failures import Failures, failures
+from distsim.serving.failures import UNLUCKY, Failures, failures
 from distsim.serving.fleet import make_scheduler
 from distsim.serving.iteration import Shape
 from distsim.serving.log import IterationLog
@@ -114,6 +116,8 @@ def outcome(table, scheduler, router, *, gate="queue", rate="", failing="", scal
     for driver in drivers:
         driver.start()
     clock.run()
+    assert service.coming == 0, "somebody is still expected"
+    assert not service.door
     service.close()
     rows = [
         None if r is None else (r.arrival, r.scheduled, r.first, r.completed, r.restarts, r.cached, r.reason, r.replica)
@@ -124,6 +128,8 @@ def outcome(table, scheduler, router, *, gate="queue", rate="", failing="", scal
 
 
 def routed(text, seed):
+    if text == "first":
+        return First()
     name, options = parse(text)
     found = lookup("router", name)
     return found(validated(found.Params, name, options), stream(seed, "router"))
@@ -133,7 +139,7 @@ ROUTERS = [*names("router"), "prefix_aware:absolute=1,threshold=0", "slo_aware:t
 
 
 @pytest.mark.parametrize("scheduler", names("scheduler"))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(
     table=workloads(), router=st.sampled_from(ROUTERS), gate=admissions, rate=limits, failing=plans, scaling=scalings,
     stages=st.sampled_from([1, 1, 1, 2]), seed=st.integers(0, 3),
@@ -165,7 +171,30 @@ def test_laws(scheduler, table, router, gate, rate, failing, scaling, stages, se
 
 
 @pytest.mark.parametrize("router", ROUTERS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(table=workloads(60), scheduler=st.sampled_from(names("scheduler")), seed=st.integers(0, 3))
 def test_routed_stepped_is_fast_forwarded(router, table, scheduler, seed):
     assert outcome(table, scheduler, router, seed=seed, stepped=True)[0] == outcome(table, scheduler, router, seed=seed)[0]
+
+
+@pytest.mark.parametrize("scheduler", ["vllm_v0", "vllm_v1", "sarathi", "orca", "static", "lightllm"])
+@settings(max_examples=15, deadline=None)
+@given(table=workloads(60), failing=plans)
+def test_nobody_starves_under_first_come_first_served(scheduler, table, failing):
+    """At one replica, requests are scheduled in the order in which they came, whoever is preempted meanwhile; with failures and
+    two replicas everybody is served in the end, where repairs come."""
+    alone = dataclasses.replace(table, after=np.full(len(table), -1), deadline=np.zeros(len(table), np.int64))
+    _, service = outcome(alone, scheduler, "first", failing="")
+    scheduled = [request.scheduled for request in service.requests]
+    assert scheduled == sorted(scheduled)
+    assert service.finished == len(table)
+    if failing and all(down.repair for down in failures(failing).downs) and failures(failing).policy.inflight != "lost":
+        _, service = outcome(alone, scheduler, "round_robin", failing=failing)
+        assert set(service.reasons) <= {UNLUCKY}
+
+
+class First:
+    """Everybody to one replica."""
+
+    def route(self, request, replicas):
+        return replicas[0]

@@ -98,7 +98,8 @@ def test_a_head_of_the_model_costs_one_layer():
     ("text", "message"),
     [
         ("eagle:acceptance=0.5", "unknown speculation 'eagle'"), ("draft", "acceptance"),
-        ("draft:acceptance=1.5", "acceptance=1.5"), ("draft:acceptance=0.5,tokens=0", "tokens=0"), ("draft:acceptance=0.5,gamma=3", "unknown key 'gamma'"),
+        ("draft:acceptance=1.5", "acceptance=1.5"),
+        ("draft:acceptance=0.5,tokens=0", "tokens=0"), ("draft:acceptance=0.5,gamma=3", "unknown key 'gamma'"),
         ("draft:acceptance=nan", "acceptance=nan"),
     ],
 )  # fmt: skip

@@ -9,7 +9,8 @@ from distsim.serving.request import Request
 
 
 def planned(text, requests, blocks=1000):
-    return [{row: new for row, (new, _) in plan.items()} for _, plan, _ in drive(scheduler_of(text, blocks, hashed=False), requests)]
+    scheduler = scheduler_of(text, blocks, hashed=False)
+    return [{row: new for row, (new, _) in plan.items()} for _, plan, _ in drive(scheduler, requests)]
 
 
 def test_v1_one_budget_for_prompts_and_generation():
