@@ -101,15 +101,6 @@ class Capacity:
         trial = self.idle if self.border is None else self.border.failing
         return f"{trial.worst} ({trial.by})" if trial.by else trial.worst
 
-    @property
-    def crossings(self) -> tuple[Border, ...]:
-        """Seeds of which a lower load failed than the highest that passed: the border is not sharp there."""
-        return tuple(
-            border for border in self.borders if border.passing is not None and any(
-                not trial.passed and trial.seed == border.seed and trial.load < border.passing.load for trial in self.trials
-            )
-        )  # fmt: skip
-
 
 def capacity(
     run: Run, idle: Trial, floor: float, ceiling: float, seeds: Sequence[int], tolerance: float,

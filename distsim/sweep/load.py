@@ -124,11 +124,6 @@ class Loads:
                 f"arrivals that are to come at {at.load:.4g} requests/s in the long run come at {offered:.4g} in the "
                 f"{at.span:.3g} s of a run: take more (--n), or a process that varies faster"
             ] = None
-        for border in found.crossings:
-            assert border.passing is not None
-            self.warnings[
-                f"seed {border.seed}: {border.passing.load:.4g} requests/s pass, a lower load failed: the border is not sharp"
-            ] = None
 
 
 def trial(result: ServingResult, slo: Slo | None, load: float, refused: int = 0) -> Trial:

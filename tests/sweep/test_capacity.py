@@ -45,7 +45,6 @@ def test_the_border_is_met_within_the_tolerance_wherever_it_is(limits, tolerance
         assert border.passing.load <= limit < border.failing.load <= border.passing.load * (1 + tolerance) * (1 + 1e-5)
     assert answer.mean == pytest.approx(sum(border.passing.load for border in answer.borders) / len(limits))
     assert len(tried) <= 1 + len(limits) * (60 + math.log2(1 / tolerance))
-    assert not answer.crossings
     if len(limits) == 1:
         assert answer.low is answer.high is None
     else:
@@ -81,14 +80,6 @@ def test_no_load_and_every_load():
     run, tried = judged(lambda load, seed: True)
     assert capacity(run, replace(IDLE, passed=False), 0.01, 1e6, [0], 0.02).mean == 0.0
     assert not tried
-
-
-def test_a_border_that_is_not_sharp_is_told():
-    holes = judged(lambda load, seed: load < 2 or 2.4 < load < 5)
-    answer = capacity(holes[0], IDLE, 0.01, 1e6, [0], 0.02)
-    assert [border.seed for border in answer.crossings] == ([0] if answer.mean > 2.4 else [])
-    answer = capacity(judged(lambda load, seed: load < 2.3 or 2.5 < load < 5)[0], IDLE, 0.01, 1e6, [0], 0.02)
-    assert answer.mean < 2.3 or answer.crossings == ()
 
 
 def test_students_t_is_that_of_the_tables():

@@ -14,52 +14,70 @@ from distsim.serving.work import Work
 
 def forward(w: Writer, work: Work, window: int) -> None:
     """Norm to the reduced output. window: of this layer, 0 for none."""
-    rank, m = w.rank, work.rows
-    model, tp, h = rank.model, rank.tp, rank.model.hidden
-    w.memory("norm", 4 * ACTIVATION * m * h)
-    if model.mla is not None:
-        _latent(w, work)
-        heads = model.heads // tp * model.mla.v
-    else:
-        key_heads = max(1, model.kv_heads // tp)
-        width = (model.heads // tp + 2 * key_heads) * model.head_dim
-        w.gemm("qkv", m, width, h, rank.linear)
-        if model.qk_norm:
-            w.memory("qk norm", 2 * ACTIVATION * m * (model.heads // tp + key_heads) * model.head_dim)
-        _prompts(w, work, model.heads // tp, key_heads, model.head_dim, model.head_dim, window)
-        if work.sequences:
-            _generate(w, work, model.heads // tp, key_heads, model.head_dim, model.head_dim, window)
-        heads = model.heads // tp * model.head_dim
-    w.gemm("output", m, h, heads, rank.linear)
-    if tp > 1:
-        w.exchange("reduce attention", "tp", "all_reduce", ACTIVATION * m * h)
-
-
-def _latent(w: Writer, work: Work) -> None:
-    rank, m = w.rank, work.rows
-    model, h = rank.model, rank.model.hidden
-    mla, heads = model.mla, rank.model.heads // rank.tp
-    assert mla is not None
-    key = mla.nope + mla.rope
-    w.gemm("down", m, mla.q_lora + mla.kv_lora + mla.rope, h, rank.linear)
-    w.memory("latent norms", 2 * ACTIVATION * m * (mla.q_lora + mla.kv_lora), 2)
-    w.gemm("query up", m, heads * key, mla.q_lora or h, rank.linear)
+    project(w, work.rows)
     if work.prompts:
-        w.gemm("key-value up", work.prompt_rows, heads * (mla.nope + mla.v), mla.kv_lora, rank.linear)
-        _prompts(w, work, heads, heads, key, mla.v, 0)
-    if work.sequences:
-        n = work.sequences * work.width
-        w.kernel("absorb keys", "gemm", grouped_gemm(heads, n, mla.kv_lora, mla.nope, "bf16"))
-        _generate(w, work, heads, 1, mla.kv_lora + mla.rope, mla.kv_lora, 0)
-        w.kernel("absorb values", "gemm", grouped_gemm(heads, n, mla.v, mla.kv_lora, "bf16"))
-
-
-def _prompts(w: Writer, work: Work, heads: int, key_heads: int, qk: int, v: int, window: int) -> None:
-    """One kernel for each kind of chunk: chunks alike are a batch."""
-    dtype = _dtype(w)
+        expand(w, work.prompt_rows)
     for new, cached, count in work.prompts:
-        kernel = attention(count, new, new + cached, heads, key_heads, qk, v, dtype, window=window)
-        w.kernel("attention of prompts", "attention", kernel)
+        prompts(w, new, cached, count, window)
+    if work.sequences:
+        generate(w, work, window)
+    gather(w, work.rows)
+
+
+def project(w: Writer, rows: int) -> None:
+    """Norm; queries, keys and values, or the latents that they come from."""
+    rank = w.rank
+    model, tp, h, mla = rank.model, rank.tp, rank.model.hidden, rank.model.mla
+    w.memory("norm", 4 * ACTIVATION * rows * h)
+    if mla is not None:
+        w.gemm("down", rows, mla.q_lora + mla.kv_lora + mla.rope, h, rank.linear)
+        w.memory("latent norms", 2 * ACTIVATION * rows * (mla.q_lora + mla.kv_lora), 2)
+        w.gemm("query up", rows, model.heads // tp * (mla.nope + mla.rope), mla.q_lora or h, rank.linear)
+        return
+    key_heads = max(1, model.kv_heads // tp)
+    w.gemm("qkv", rows, (model.heads // tp + 2 * key_heads) * model.head_dim, h, rank.linear)
+    if model.qk_norm:
+        w.memory("qk norm", 2 * ACTIVATION * rows * (model.heads // tp + key_heads) * model.head_dim)
+
+
+def expand(w: Writer, rows: int) -> None:
+    """Keys and values of all prompts' new tokens from their latents; nothing but with MLA."""
+    mla, heads = w.rank.model.mla, w.rank.model.heads // w.rank.tp
+    if mla is not None:
+        w.gemm("key-value up", rows, heads * (mla.nope + mla.v), mla.kv_lora, w.rank.linear)
+
+
+def prompts(w: Writer, new: int, cached: int, count: int, window: int) -> None:
+    """Attention of ``count`` chunks of prompts, which are alike and so a batch."""
+    model, tp = w.rank.model, w.rank.tp
+    heads, key_heads, qk, v = model.heads // tp, max(1, model.kv_heads // tp), model.head_dim, model.head_dim
+    if model.mla is not None:
+        key_heads, qk, v, window = heads, model.mla.nope + model.mla.rope, model.mla.v, 0
+    kernel = attention(count, new, new + cached, heads, key_heads, qk, v, _dtype(w), window=window)
+    w.kernel("attention of prompts", "attention", kernel)
+
+
+def generate(w: Writer, work: Work, window: int) -> None:
+    """Attention of those that generate."""
+    model, tp, mla = w.rank.model, w.rank.tp, w.rank.model.mla
+    heads = model.heads // tp
+    if mla is None:
+        _generate(w, work, heads, max(1, model.kv_heads // tp), model.head_dim, model.head_dim, window)
+        return
+    n = work.sequences * work.width
+    w.kernel("absorb keys", "gemm", grouped_gemm(heads, n, mla.kv_lora, mla.nope, "bf16"))
+    _generate(w, work, heads, 1, mla.kv_lora + mla.rope, mla.kv_lora, 0)
+    w.kernel("absorb values", "gemm", grouped_gemm(heads, n, mla.v, mla.kv_lora, "bf16"))
+
+
+def gather(w: Writer, rows: int) -> None:
+    """The output projection, and the sum over tensor parallel ranks."""
+    rank = w.rank
+    model, tp, h = rank.model, rank.tp, rank.model.hidden
+    width = model.head_dim if model.mla is None else model.mla.v
+    w.gemm("output", rows, h, model.heads // tp * width, rank.linear)
+    if tp > 1:
+        w.exchange("reduce attention", "tp", "all_reduce", ACTIVATION * rows * h)
 
 
 def _generate(w: Writer, work: Work, heads: int, key_heads: int, qk: int, v: int, window: int) -> None:

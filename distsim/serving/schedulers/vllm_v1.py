@@ -111,7 +111,7 @@ class VllmV1(Scheduler):
 
     def _line_up_returned(self) -> None:
         """With several batches in flight: those that are back stand in order of arrival, as in vLLM's one list of running
-        requests. The last of that list may be in flight and cannot be preempted: who needs blocks then waits until it is back."""
+        requests. The last of that list may be in flight, where nobody can preempt it: who needs blocks waits for it."""
         self.pool.sort()
         self.prefilling.sort(key=lambda one: (one.arrival, one.row))
         self._waits = self.in_flight > 0

@@ -13,7 +13,8 @@ were measured one by one, and are put right here:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from distsim.cost.chain import Chain, default_chain
 from distsim.cost.kernel import Kernel
@@ -23,13 +24,13 @@ from distsim.params import Count, Parameters
 from distsim.registry import register
 from distsim.serving.deployment import Deployment
 from distsim.serving.iteration import Shape
-from distsim.serving.layers.writer import Rank
+from distsim.serving.layers import attention
+from distsim.serving.layers.writer import Rank, Writer
 from distsim.serving.links import Links
 from distsim.serving.operations import (
     BUCKET,
     Kind,
     after,
-    attention_half,
     before,
     captured,
     kind_of,
@@ -64,6 +65,7 @@ class ModelTimes:
         self.stages = deployment.pp
         self.bucket = bucket
         self._rank = Rank.of(deployment)
+        self._software = deployment.software
         self.chain = default_chain(self._rank.gpu, kernels="serving") if chain is None else chain
         self._links = Links(deployment, topology)
         self._captured = captured(deployment)
@@ -124,28 +126,56 @@ class ModelTimes:
 
     def _stage(self, works: tuple[Work, ...], stage: int) -> int:
         """GPU time, or the host's where that is longer, and what the GPU waits for between iterations."""
-        rank = self._rank
         distinct = tuple(dict.fromkeys(works))
         rows, everyone = max(work.rows for work in works), sum(work.rows for work in works)
-        gpu, launches = self._sum(before(rank, rows, stage))
-        parts = [max(self._sum(after(rank, work, stage)) for work in distinct)]
+        gpu, launches = self._end(("before", rows, stage), before, rows)
+        parts = [max(self._after(work, stage) for work in distinct)]
         for (sparse, window), count in self._kinds[stage].items():
             first = max(self._attention(work, window) for work in distinct)
             second = self._mlp(rows, everyone, sparse)
             parts += [(count * first[0], count * first[1]), (count * second[0], count * second[1])]
         gpu += sum(part for part, _ in parts)
         launches += sum(part for _, part in parts)
-        software = self.deployment.software
+        software = self._software
         host = software.host + software.host_sequence * max(work.sequences + len(work.prompts) for work in works)
         if not all(work.graph for work in works):
             gpu = max(gpu, round(launches * software.launch * PS_PER_S))
         return gpu + round(host * PS_PER_S)
 
-    def _attention(self, work: Work, window: int) -> tuple[int, int]:
-        key = ("attention", work._replace(samples=0), window)
+    def _after(self, work: Work, stage: int) -> tuple[int, int]:
+        last = stage == self.stages - 1
+        return self._end(("after", work.samples if last else work.rows, stage), after, work)
+
+    def _end(self, key: tuple[str, int, int], write: Callable[[Rank, Any, int], list[Operation]], what: Any) -> tuple[int, int]:
+        """What a stage does before or after its layers."""
         found = self._halves.get(key)
         if found is None:
-            found = self._halves[key] = self._sum(attention_half(self._rank, work, window)) if work.rows else (0, 0)
+            found = self._halves[key] = self._sum(write(self._rank, what, key[2]))
+        return found
+
+    def _attention(self, work: Work, window: int) -> tuple[int, int]:
+        """The half of a layer, by the parts that it is the sum of: shapes hardly repeat, their parts do."""
+        if not work.rows:
+            return 0, 0
+        ps, launches = self._part(("linear", work.rows), _linear, work.rows)
+        if work.prompts and self._rank.model.mla is not None:
+            more = self._part(("expand", work.prompt_rows), attention.expand, work.prompt_rows)
+            ps, launches = ps + more[0], launches + more[1]
+        for chunk in work.prompts:
+            more = self._part(("prompts", *chunk, window), attention.prompts, *chunk, window)
+            ps, launches = ps + more[0], launches + more[1]
+        if work.sequences:
+            key = ("generate", work.sequences, work.kv, work.width, window)
+            more = self._part(key, attention.generate, work, window)
+            ps, launches = ps + more[0], launches + more[1]
+        return ps, launches
+
+    def _part(self, key: tuple[object, ...], write: Callable[..., None], *what: object) -> tuple[int, int]:
+        found = self._halves.get(key)
+        if found is None:
+            w = Writer(self._rank)
+            write(w, *what)
+            found = self._halves[key] = self._sum(w.operations)
         return found
 
     def _mlp(self, rows: int, everyone: int, sparse: bool) -> tuple[int, int]:
@@ -176,6 +206,12 @@ class ModelTimes:
             return answer.seconds
         launch, hidden, bandwidth = self._launches.of(kernel.dtype)
         return max(answer.seconds - hidden, launch + kernel.bytes / bandwidth)
+
+
+def _linear(w: Writer, rows: int) -> None:
+    """What attention does with every row."""
+    attention.project(w, rows)
+    attention.gather(w, rows)
 
 
 class _Launches:
