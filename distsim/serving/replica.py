@@ -20,15 +20,17 @@ AHEAD = 32
 class _Stretch:
     """Iterations of a batch that only generates, one after the other, as runs of equal duration.
 
-    runs: (iterations before it, start ps, ps of each, how many). upto: iterations until it ends.
+    runs: (iterations before it, start ps, ps of each, how many). upto: iterations until it ends. waiting: the queue's length
+    when it began; who comes while nobody waits cuts it, so that it tells throughout whether anybody waits.
     """
 
-    __slots__ = ("batch", "call", "runs", "upto")
+    __slots__ = ("batch", "call", "runs", "upto", "waiting")
 
-    def __init__(self, batch: Batch, runs: list[tuple[int, int, int, int]], upto: int) -> None:
+    def __init__(self, batch: Batch, runs: list[tuple[int, int, int, int]], upto: int, waiting: int) -> None:
         self.batch = batch
         self.runs = runs
         self.upto = upto
+        self.waiting = waiting
         self.call: Call | None = None
 
     def boundary(self, now: int) -> tuple[int, int]:
@@ -371,7 +373,7 @@ class Replica:
         """As many iterations as are alike but for the tokens in cache."""
         runs = self._runs(batch, self.scheduler.steady(batch))
         before, start, ps, count = runs[-1]
-        stretch = self._stretch = _Stretch(batch, runs, before + count)
+        stretch = self._stretch = _Stretch(batch, runs, before + count, len(self.scheduler.waiting))
         stretch.call = self._clock.call_at(start + ps * count, self._stretched)
 
     def _runs(self, batch: Batch, most: int) -> list[tuple[int, int, int, int]]:
@@ -414,7 +416,7 @@ class Replica:
         decodes = stretch.batch.decodes
         assert decodes is not None
         n, kv = len(decodes.members), decodes.kv
-        waiting, used = len(scheduler.waiting), scheduler.kv.used
+        waiting, used = stretch.waiting, scheduler.kv.used
         for before, start, ps, count in stretch.runs:
             if before >= upto:
                 break

@@ -82,10 +82,12 @@ class Lightllm(Scheduler):
         tokens = 0
         while waiting and self.seated < params.max_num_seqs:
             request = waiting[0]
-            if tokens + request.prefill > params.max_tokens:
+            # what had come out before its replica failed is in its prefill: alone it fits, since it has not been refused
+            alone = not self.seated and not self.handed
+            if tokens + request.prefill > params.max_tokens and not alone:
                 break
             insort(ahead, (min(0, 2 - request.left), request.prefill + 1))
-            if _fullest(ahead) >= kv.total - self.handed:
+            if _fullest(ahead) >= kv.total - self.handed and not alone:
                 break
             waiting.popleft()
             kv.admit(request, 0, request.prefill)

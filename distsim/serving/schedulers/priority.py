@@ -70,17 +70,15 @@ class Priority(VllmV1):
 
     def _sort_in(self) -> None:
         """All that the next decision may know find their places; the others stay at the end."""
+        waiting, late = self.waiting, self._late
         hidden = self._fresh if self.params.ahead else 0
-        known = len(self._late) - hidden
-        for request in self._late[:known]:
-            if request is self.waiting[-1]:
-                self.waiting.pop()
-            elif request in self.waiting:
-                self.waiting.remove(request)
+        while len(late) > hidden:
+            request = late.pop(0)
+            if request is waiting[-1]:
+                waiting.pop()
             else:
-                continue  # given up
-            self._insert(request, len(self.waiting) - hidden)
-        del self._late[:known]
+                waiting.remove(request)
+            self._insert(request, len(waiting) - len(late))
 
     def _insert(self, request: Request, known: int) -> None:
         """Among the first ``known`` of those that wait."""

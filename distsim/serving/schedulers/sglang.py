@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from distsim.params import Count
 from distsim.registry import register
@@ -63,6 +63,13 @@ class Sglang(Scheduler):
         )
         max_new_tokens: int = Field(0, ge=0, description="what clients ask for; 0, or where they get more: what they get")
         prefix_caching: bool = Field(True, description="keep prefixes in the radix cache")
+
+        @model_validator(mode="after")
+        def _whole_blocks(self) -> Sglang.Params:
+            """Parts of prompts are whole blocks."""
+            if self.chunk < self.block:
+                raise ValueError(f"chunk={self.chunk} holds no block of {self.block} tokens")
+            return self
 
     params: Params
 
