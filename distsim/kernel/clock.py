@@ -39,13 +39,15 @@ class Call(simpy.Event):
 
     __slots__ = ("subject",)
 
+    # NOTE: simpy.Event.__init__ and succeed() by hand: this is the hot path of every task. What is the same for all calls is the
+    # class's
+    _value = None
+    _ok = True
+    _defused = False
+
     def __init__(self, env: Any, callback: Callable[[Any], None], subject: Any = None) -> None:
-        # NOTE: simpy.Event.__init__ and succeed() by hand: this is the hot path of every task
         self.env = env
         self.callbacks = [callback]
-        self._value = None
-        self._ok = True
-        self._defused = False
         self.subject = subject
 
 
@@ -101,22 +103,23 @@ class Clock:
         while True:
             head = queue[0][0] if queue else _NEVER
             settling = self._settling and head > env._now  # nothing else is left in this instant but what planes have
-            limit = env._now if settling else head if head <= end else end
             first: tuple[int, Callable[[Any], None]] | None = None
-            later: tuple[int, Callable[[Any], None]] | None
-            for plane in planes:
-                if plane.next_event() <= limit:
-                    found = plane.advance(limit)
-                    if found is not None:
-                        later = found
-                        if first is None or found[0] < first[0]:
-                            later, first = first, found
-                        limit = first[0]
-                        if later is not None:
-                            env.schedule(Call(env, later[1]), DELIVERY, later[0] - env._now)
-            if first is not None and queue and queue[0][:2] == (first[0], DELIVERY):  # of another plane, found before
-                env.schedule(Call(env, first[1]), DELIVERY, first[0] - env._now)
-                continue
+            if planes:
+                limit = env._now if settling else head if head <= end else end
+                later: tuple[int, Callable[[Any], None]] | None
+                for plane in planes:
+                    if plane.next_event() <= limit:
+                        found = plane.advance(limit)
+                        if found is not None:
+                            later = found
+                            if first is None or found[0] < first[0]:
+                                later, first = first, found
+                            limit = first[0]
+                            if later is not None:
+                                env.schedule(Call(env, later[1]), DELIVERY, later[0] - env._now)
+                if first is not None and queue and queue[0][:2] == (first[0], DELIVERY):  # of another plane, found before
+                    env.schedule(Call(env, first[1]), DELIVERY, first[0] - env._now)
+                    continue
             if first is not None:  # deliveries come first in their instant
                 env._now = first[0]
                 first[1](None)

@@ -47,7 +47,7 @@ class Cohort:
         if not self.members:
             return 0
         if self._longest is None:
-            self._longest = max(request.computed for request in self.members)
+            self._longest = max([request.computed for request in self.members])
         return self._longest + self.steps
 
     # --- who is in it ------------------------------------------------------------------------------------------------------
@@ -65,9 +65,11 @@ class Cohort:
         request.cohort = self
         self._serial += 1
         request.serial = self._serial
-        if self.members and self._sorted:
-            self._sorted = _by_arrival(self.members[-1]) <= _by_arrival(request)
-        self.members.append(request)
+        members = self.members
+        if members and self._sorted:
+            last = members[-1]
+            self._sorted = last.arrival < request.arrival or _by_arrival(last) <= _by_arrival(request)
+        members.append(request)
         heappush(self._ends, (request.left, self._serial, request))
 
     def remove(self, request: Request) -> None:
@@ -144,12 +146,12 @@ class Cohort:
         block = self.block
         if not block or count <= 0:
             return 0
-        whole, part = divmod(count, block)
-        growth, at = self._growth, self.steps + 1
-        total = whole * len(self.members)
-        for step in range(at, at + part):
-            total += growth[step % block]
-        return total
+        total = count // block * len(self.members)
+        growth, at = self._growth, (self.steps + 1) % block
+        end = at + count % block
+        if end <= block:
+            return total + sum(growth[at:end])
+        return total + sum(growth[at:]) + sum(growth[: end - block])
 
     def headroom(self, free: int, most: int) -> int:
         """How many iterations after the next one, at most ``most``, begin no more than ``free`` blocks in all."""

@@ -27,12 +27,12 @@ class Shape(NamedTuple):
     @property
     def prompt_tokens(self) -> int:
         """New tokens of prompts."""
-        return sum(new for new, _ in self.prefills)
+        return sum([new for new, _ in self.prefills])
 
     @property
     def tokens(self) -> int:
         """New tokens: rows of the linear layers."""
-        return sum(new for new, _ in self.prefills) + self.sequences * self.width
+        return self.prompt_tokens + self.sequences * self.width
 
 
 class IterationTimes(Protocol):

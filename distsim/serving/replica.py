@@ -277,26 +277,28 @@ class Replica:
 
     def _decide(self) -> None:
         """End of an instant: start what the scheduler wants, while a stage is left for it."""
+        scheduler = self.scheduler
         while self._flying < self.stages:
-            batch = self.scheduler.next_batch()
+            batch = scheduler.next_batch()
             if batch is None:
                 return
-            if self.scheduler.transfers is not None:
-                self.scheduler.transfers.charge(batch)
-            now = self._env._now
-            for request, _ in batch.prefills:
-                if request.scheduled < 0:
-                    request.scheduled = now
+            if scheduler.transfers is not None:
+                scheduler.transfers.charge(batch)
             self._flying += 1
-            if batch.prefills:
+            prefills = batch.prefills
+            if prefills:
+                now = self._env._now
+                for request, _ in prefills:
+                    if request.scheduled < 0:
+                        request.scheduled = now
                 self._reading.append(batch)
-            if self.began is not None and batch.prefills:
-                self.began(self, batch)
+                if self.began is not None:
+                    self.began(self, batch)
             if self.runner is not None:
                 self._run(batch)
             elif self.stages > 1:
                 self._pass_on(batch)
-            elif batch.prefills or self._stepped or batch.wait or batch.behind:
+            elif prefills or self._stepped or batch.wait or batch.behind:
                 self._step(batch)
             else:
                 self._fast_forward(batch)
@@ -307,7 +309,9 @@ class Replica:
         (ps,) = self.times.times(shape)
         if self.speed != 1.0:
             ps = round(ps * self.speed)
-        ps = max(ps, batch.behind) + batch.wait
+        if ps < batch.behind:
+            ps = batch.behind
+        ps += batch.wait
         now = self._env._now
         scheduler = self.scheduler
         self._log.append((
@@ -417,14 +421,17 @@ class Replica:
         assert decodes is not None
         n, kv = len(decodes.members), decodes.kv
         waiting, used = stretch.waiting, scheduler.kv.used
+        append, number = self._log.append, self.number
+        busy = 0
         for before, start, ps, count in stretch.runs:
             if before >= upto:
                 break
             if count > upto - before:
                 count = upto - before
             now_used = used + decodes.grown(before) if before else used
-            self._log.append((self.number, start, ps, count, n, kv + n * before, 0, 0, waiting, now_used))
-            self.busy += ps * count
+            append((number, start, ps, count, n, kv + n * before, 0, 0, waiting, now_used))
+            busy += ps * count
+        self.busy += busy
         self.iterations += upto
 
     def _finish(self, batch: Batch, count: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ def request_columns(requests: list[Request | None], tenants: tuple[str, ...] = (
     status = [FINISHED if r.completed >= 0 and not r.reason else DROPPED if r.reason else UNFINISHED for r in rows]
 
     def column(name: str) -> NDArray[np.int64]:
-        return np.array([getattr(r, name) for r in rows], dtype=np.int64)
+        return np.fromiter(map(attrgetter(name), rows), np.int64, len(rows))
 
     names = (
         "arrival", "scheduled", "first", "completed", "prompt", "output", "cached", "restarts", "replica", "tenant", "session",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import NamedTuple
 
 from distsim.serving.iteration import Shape
@@ -49,7 +48,7 @@ def rounded_rows(tokens: int) -> int:
     """Rows that stand for so many tokens.
 
     >>> [rounded_rows(n) for n in (1, 9, 500, 1000, 5000)]
-    [8, 16, 504, 1008, 5056]
+    [8, 16, 504, 1000, 5056]
     """
     step = FINE
     while step * 2 * COARSE <= tokens:
@@ -59,11 +58,14 @@ def rounded_rows(tokens: int) -> int:
 
 def work_of(shape: Shape, bucket: int, captured: Graphs) -> Work:
     """bucket: the mean length of generating sequences is rounded up to multiples of it. captured: what has a graph."""
-    alike: Counter[tuple[int, int]] = Counter()
-    for new, cached in shape.prefills:
-        alike[-(-new // NEW) * NEW, -(-cached // CACHED) * CACHED] += 1
+    alike: dict[tuple[int, int], int] = {}
     n = shape.sequences
+    tokens = n * shape.width
+    for new, cached in shape.prefills:
+        tokens += new
+        rounded = -(-new // NEW) * NEW, -(-cached // CACHED) * CACHED
+        alike[rounded] = alike.get(rounded, 0) + 1
     kv = (-(-shape.kv // n) // bucket + 1) * bucket if n else 0
-    graph = shape.tokens <= captured.tokens if shape.prefills else n <= captured.sequences
-    prompts = tuple((new, cached, count) for (new, cached), count in sorted(alike.items()))
-    return Work(rounded_rows(shape.tokens), prompts, n, kv, shape.samples, graph, shape.width)
+    graph = tokens <= captured.tokens if alike else n <= captured.sequences
+    prompts = tuple([(new, cached, count) for (new, cached), count in sorted(alike.items())])
+    return Work(rounded_rows(tokens), prompts, n, kv, shape.samples, graph, shape.width)

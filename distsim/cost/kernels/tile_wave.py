@@ -8,6 +8,7 @@ so that a family's parameters serve chips of another size.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ Array = NDArray[np.float64]
 MODEL = "tile_wave"
 #: bytes of an element of x before it is quantised, and how many bytes its quantisation moves beside what it writes
 _UNQUANTISED = 2.0
+_SPLITS = [float(split) for split in SPLITS]
 _LOGITS = ("compute_efficiency", "memory_efficiency", "quantisation")
 
 
@@ -137,14 +139,23 @@ def evaluate(
     many = np.ones(count) if groups is None else np.ascontiguousarray(np.broadcast_to(np.asarray(groups, np.float64), count))
     values, tiles = constants(gpu, dtype, parameters)
     run, compiled = tile_wave.for_work(count * STEPS * repeated)
-    splits = [float(split) for split in SPLITS]
     if compiled:
         out = np.zeros(count * fields)
-        run(*mnk, many, count, np.array(tiles), np.array(splits), np.array(values), 0, fields, out)
+        run(*mnk, many, count, np.array(tiles), np.array(_SPLITS), np.array(values), 0, fields, out)
         return out.reshape(count, fields)
     listed = [0.0] * (count * fields)
-    run(*mnk.tolist(), many.tolist(), count, tiles, splits, values, 0, fields, listed)
+    run(*mnk.tolist(), many.tolist(), count, tiles, _SPLITS, values, 0, fields, listed)
     return np.array(listed).reshape(count, fields)
+
+
+def _alone(groups: int, m: int, n: int, k: int, values: Sequence[float], tiles: Sequence[float]) -> float:
+    """``evaluate`` of one shape. values, tiles: as ``constants`` made them."""
+    # NOTE: a service asks for thousands of shapes one by one: arrays cost a third of the interpreter's time for one
+    run, compiled = tile_wave.for_work(STEPS)
+    made: Callable[[Sequence[float]], Any] = np.array if compiled else list
+    out = made([0.0])
+    run(*(made([float(size)]) for size in (m, n, k, groups)), 1, made(tiles), made(_SPLITS), made(values), 0, 1, out)
+    return float(out[0])
 
 
 def times(
@@ -197,6 +208,7 @@ class TileWave:
         self._files.append(shipped(MODEL))
         # NOTE: the GPU is kept with what is known of it, so that its id stays its own
         self._known: dict[tuple[int, str], tuple[Gpu, tuple[TileWaveParameters, str, float] | None]] = {}
+        self._constants: dict[tuple[int, str], tuple[list[float], list[float]]] = {}
         self._answers: dict[tuple[int, str, str, tuple[int, ...]], Answer] = {}
 
     def answer(self, kernel: Kernel, gpu: Gpu) -> Answer | None:
@@ -209,8 +221,11 @@ class TileWave:
             found = self.parameters(gpu, kernel.dtype)
             if found is None or min(kernel.shape) < 1:
                 return None
-            groups, *shape = kernel.shape if kernel.kind == "grouped_gemm" else (1, *kernel.shape)
-            seconds = float(evaluate([shape], gpu, kernel.dtype, found[0], groups=[groups])[0, 0])
+            place = (id(gpu), kernel.dtype)
+            if place not in self._constants:
+                self._constants[place] = constants(gpu, kernel.dtype, found[0])
+            groups, m, n, k = kernel.shape if kernel.kind == "grouped_gemm" else (1, *kernel.shape)
+            seconds = _alone(groups, m, n, k, *self._constants[place])
             answer = self._answers[key] = Answer(seconds, found[1], found[2])
         return answer
 

@@ -44,6 +44,8 @@ def tile_wave(
     bandwidth = c[BANDWIDTH]
     power = c[POWER]
     quantised = c[QUANTISED]
+    proportional = 1.0 - quantised
+    prologue = c[PROLOGUE]
     for row in range(rows):
         mm = m[row]
         nn = n[row]
@@ -63,27 +65,28 @@ def tile_wave(
             tm = tiles[tile]
             tn = tiles[tile + 1]
             area = tm * tn
+            rate = c[RATE] * tiles[tile + 2]
             whole = 1.0 * gg * math.ceil(mm / tm) * math.ceil(nn / tn)
             for split in splits:
                 depth = kk / split
                 count = whole * split
                 waves = count / sms
-                last = max(waves, 1.0)
+                last = waves if waves > 1.0 else 1.0
                 # NOTE: a bound first: most candidates are not worth their powers
-                steps = quantised * math.ceil(waves) + (1.0 - quantised) * last
-                arithmetic = steps * 2.0 * area * (depth + c[PROLOGUE]) / (c[RATE] * tiles[tile + 2])
+                steps = quantised * math.ceil(waves) + proportional * last
+                arithmetic = steps * 2.0 * area * (depth + prologue) / rate
                 reduction = 0.0
                 if split > 1:
                     reduction = c[SPLIT] + 8.0 * written * split / (3.0 * bandwidth)
                 if arithmetic + reduction >= best:
                     continue
-                active = min(1.0, waves)
+                active = waves if waves < 1.0 else 1.0
                 share = active / (active + c[ACTIVE] * (1.0 - active))
                 dram = from_memory / share
                 cache = (c[WIDTH_IN] * count * (tm + tn) * depth + c[WIDTH_OUT] * written) / (
                     c[L2_RATIO] * bandwidth * max(share, 1e-3)
                 )
-                most = max(arithmetic, max(dram, cache))
+                most = max(arithmetic, dram, cache)
                 if most + reduction >= best:
                     continue
                 total = (

@@ -78,7 +78,7 @@ class VllmV1(Scheduler):
 
     def steady(self, batch: Batch) -> int:
         """See Scheduler.steady."""
-        return 1 if self._hidden else super().steady(batch)
+        return 1 if self._hidden else self._steady(batch, 0)
 
     def enqueue(self, request: Request) -> None:
         """See Scheduler.enqueue."""
@@ -125,13 +125,14 @@ class VllmV1(Scheduler):
             self._line_up_returned()
         budget = self.params.max_num_batched_tokens
         before = self.preemptions
-        count = wanted = min(len(pool.members), budget)
+        everyone = len(pool.members)
+        count = wanted = everyone if everyone < budget else budget
         if count:
-            growth = pool.growth() if count == len(pool.members) else budget + 1
-            if growth <= kv.free and count == len(pool.members):
-                kv.take(growth)
-            else:
+            growth = pool.growth()
+            if count < everyone or growth > kv.free:
                 count = self._make_room(count)
+            elif growth:
+                kv.take(growth)
             budget -= count
         prefills = self._continue(budget) if self.prefilling else []
         for _, new in prefills:
@@ -140,13 +141,12 @@ class VllmV1(Scheduler):
             came = self.seat_swapped(min(self.params.max_num_seqs, self.seated + budget))
             count += came
             budget -= came
-        served = count >= wanted and not self.prefilling and self.preemptions == before
-        if self.waiting and served and not self.swapped:
+        if self.waiting and not self.swapped and count >= wanted and not self.prefilling and self.preemptions == before:
             self._admit(prefills, budget)
-        count = min(count, len(self.pool.members))
-        if not count:
+        everyone = len(self.pool.members)
+        if not count or not everyone:
             return Batch(prefills, None) if prefills else None
-        decodes = self.take_pool() if count == len(self.pool.members) else self.pool.split(count)
+        decodes = self.take_pool() if count >= everyone else self.pool.split(count)
         return Batch(prefills, decodes)
 
     def _make_room(self, most: int) -> int:

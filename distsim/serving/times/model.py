@@ -126,19 +126,19 @@ class ModelTimes:
 
     def _stage(self, works: tuple[Work, ...], stage: int) -> int:
         """GPU time, or the host's where that is longer, and what the GPU waits for between iterations."""
-        distinct = tuple(dict.fromkeys(works))
-        rows, everyone = max(work.rows for work in works), sum(work.rows for work in works)
-        gpu, launches = self._end(("before", rows, stage), before, rows)
-        parts = [max(self._after(work, stage) for work in distinct)]
+        distinct = works if len(works) == 1 else tuple(dict.fromkeys(works))
+        rows, everyone = max([work.rows for work in works]), sum([work.rows for work in works])
+        first = self._end(("before", rows, stage), before, rows)
+        last = max([self._after(work, stage) for work in distinct])
+        gpu, launches = first[0] + last[0], first[1] + last[1]
         for (sparse, window), count in self._kinds[stage].items():
-            first = max(self._attention(work, window) for work in distinct)
-            second = self._mlp(rows, everyone, sparse)
-            parts += [(count * first[0], count * first[1]), (count * second[0], count * second[1])]
-        gpu += sum(part for part, _ in parts)
-        launches += sum(part for _, part in parts)
+            upper = max([self._attention(work, window) for work in distinct])
+            lower = self._mlp(rows, everyone, sparse)
+            gpu += count * (upper[0] + lower[0])
+            launches += count * (upper[1] + lower[1])
         software = self._software
-        host = software.host + software.host_sequence * max(work.sequences + len(work.prompts) for work in works)
-        if not all(work.graph for work in works):
+        host = software.host + software.host_sequence * max([work.sequences + len(work.prompts) for work in distinct])
+        if not all([work.graph for work in distinct]):
             gpu = max(gpu, round(launches * software.launch * PS_PER_S))
         return gpu + round(host * PS_PER_S)
 
