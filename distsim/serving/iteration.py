@@ -27,7 +27,8 @@ class Shape(NamedTuple):
     @property
     def prompt_tokens(self) -> int:
         """New tokens of prompts."""
-        return sum([new for new, _ in self.prefills])
+        prefills = self.prefills
+        return prefills[0][0] if len(prefills) == 1 else sum([new for new, _ in prefills])
 
     @property
     def tokens(self) -> int:

@@ -389,18 +389,20 @@ class Replica:
         at = self._env._now
         done = 0
         runs: list[tuple[int, int, int, int]] = []
-        while done < most and len(runs) < AHEAD:
+        while True:
             ps, count = steady(n, kv, longest)
             if speed != 1.0:
                 ps = round(ps * speed)
-            if count > most - done:
-                count = most - done
+            if done + count >= most:
+                runs.append((done, at, ps, most - done))
+                return runs
             runs.append((done, at, ps, count))
+            if len(runs) == AHEAD:
+                return runs
             at += ps * count
             done += count
             kv += n * count
             longest += count
-        return runs
 
     def _stretched(self, call: Call) -> None:
         """The stretch has ended, here or where it was cut."""

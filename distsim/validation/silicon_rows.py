@@ -2,9 +2,17 @@
 
 Two makers of rows, told apart by the model. Dense models (and the Qwen mixture) were served as aiconfigurator generates them
 (``rule_plugin/*.rule``, ``backends/trtllm.py`` and ``eval/benchmarks`` of ai-dynamo/aiconfigurator): ``max_batch_size`` + ISL +
-1500 tokens an iteration, SGLang with mixed chunks from 0.5.6 on (before, the flag's name was not SGLang's); 10 requests per
+1500 tokens an iteration, SGLang with mixed chunks from 0.5.6 on (before, the flag's name was not SGLang's) and no bound below
+its chunks of 8192 (``--max-prefill-tokens`` is one only above the model's context length, says its help); 10 requests per
 client of exactly ISL and OSL tokens. The others are InferenceX's (``benchmarks/``, SemiAnalysis): lengths even between 0.8 and
 1 of ISL and OSL, 10 requests per client, default budgets.
+
+Generated servers were measured in two ways, which the lengths tell apart. Powers of two: genai-perf, with more prompts than
+requests (``genai_perf_runner.py``: 12 per client). Thousands: the generated ``bench_run.sh``, which is aiperf without
+``--num-dataset-entries``: 100 different prompts (its default), shuffled anew when they have all been sent, after a warm-up of
+two requests per client from the same ones. vLLM, whose prefix cache is on unless it is told otherwise, then finds most of
+them; TensorRT-LLM's generated files say ``enable_block_reuse: false``. SGLang is taken to have been started with
+``--disable-radix-cache``: its points take the time of computing all prompts.
 """
 
 from __future__ import annotations
@@ -36,8 +44,13 @@ _MIXED = (0, 5, 6)
 _ASYNC = (0, 14)
 #: tokens beside the prompt that a generated server leaves room for in an iteration
 _ROOM = 1500
+#: versions of TensorRT-LLM from which generated files give the KV cache 0.9 of the free memory; 0.8 before
+#: (``extra_engine_args.*.yaml.j2``)
+_GENEROUS, _SHARE = (1, 2), 0.8
 #: shortest length over the nominal in InferenceX's runs
 RANGE = 0.8
+#: different prompts that aiperf draws from (``InputDefaults.NUM_DATASET_ENTRIES``); what the ISL of its runs is a multiple of
+_PROMPTS, _THOUSANDS = 100, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +66,8 @@ class Stage:
 class Case:
     """What one row says, ready to be simulated.
 
-    clients: of one attention data parallel rank. shortest: least length over the nominal.
+    clients: of one attention data parallel rank. shortest: least length over the nominal. prompts: so many different ones are
+    sent again and again, where the server can find them cached; 0: all are different, or computed anyway.
     """
 
     deployment: Deployment
@@ -64,6 +78,7 @@ class Case:
     shortest: float
     prefill: Stage | None = None
     decode: Stage | None = None
+    prompts: int = 0
 
 
 def dense(row: Row) -> bool:
@@ -77,10 +92,14 @@ def case_of(row: Row) -> Case:
         return _apart(row)
     model = _model(row)
     isl, osl, clients = _whole(row, "isl"), _whole(row, "osl"), _whole(row, "batch_size")
+    generated = _generated(model)
     deployment = _deployment(row, model, "")
     _check_identifier(row, deployment)
-    generated = model.moe is None or "qwen" in model.name
-    return Case(deployment, _scheduler(row, generated, isl, clients), clients, isl, osl, 1.0 if generated else RANGE)
+    again = generated and row["backend"] == "vllm" and isl % _THOUSANDS == 0
+    return Case(
+        deployment, _scheduler(row, generated, isl, clients, again), clients, isl, osl, 1.0 if generated else RANGE,
+        prompts=_PROMPTS if again else 0,
+    )  # fmt: skip
 
 
 def _apart(row: Row) -> Case:
@@ -101,6 +120,11 @@ def _model(row: Row) -> Model:
     return model_named(row["model_path"])
 
 
+def _generated(model: Model) -> bool:
+    """Whether rows of the model are aiconfigurator's."""
+    return model.moe is None or "qwen" in model.name
+
+
 def _deployment(row: Row, model: Model, role: str) -> Deployment:
     linear = _format(row, "gemm_quant_mode")
     experts = _format(row, "moe_quant_mode") if model.moe is not None else linear
@@ -116,13 +140,14 @@ def _deployment(row: Row, model: Model, role: str) -> Deployment:
     )}  # fmt: skip
     if model.moe is None:
         ranks["moe_tp"] = ranks["ep"] = 1
+    early = backend == "trtllm" and _generated(model) and _version(row) < _GENEROUS
     return Deployment.of(
         model=model.name, gpu=row["system"], weights=linear, experts=experts, kv_dtype=cache, backend=backend,
-        overlap=not (backend == "vllm" and _version(row) < _ASYNC), **ranks,
+        overlap=not (backend == "vllm" and _version(row) < _ASYNC), utilisation=_SHARE if early else 0.0, **ranks,
     )  # fmt: skip
 
 
-def _scheduler(row: Row, generated: bool, isl: int, clients: int) -> str:
+def _scheduler(row: Row, generated: bool, isl: int, clients: int, again: bool) -> str:
     """The batching policy as the row's server was started."""
     backend = row["backend"]
     if backend == "trtllm":
@@ -131,10 +156,11 @@ def _scheduler(row: Row, generated: bool, isl: int, clients: int) -> str:
     if backend == "vllm":
         policy = "vllm_v1" if _version(row) < _ASYNC else "vllm_async"
         budget = clients + isl + _ROOM if generated else 8192
-        return f"{policy}:max_num_seqs={max(clients, 256)},max_num_batched_tokens={budget},prefix_caching=false"
+        caching = str(again).lower()
+        return f"{policy}:max_num_seqs={max(clients, 256)},max_num_batched_tokens={budget},prefix_caching={caching}"
     if generated:
         mixed = "true" if _version(row) >= _MIXED else "false"
-        return f"sglang_async:max_num_seqs={clients},max_tokens={isl + _ROOM},mixed={mixed},prefix_caching=false"
+        return f"sglang_async:max_num_seqs={clients},mixed={mixed},prefix_caching=false"
     return f"sglang_async:max_num_seqs={max(clients, 256)},prefix_caching=false"
 
 

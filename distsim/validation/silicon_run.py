@@ -1,8 +1,9 @@
 """One measured serving point, simulated: clients that each send the next request when they have their answer.
 
 An aggregated point is a closed loop on one replica, from its start (all clients at once) through ten requests per client, as
-it was measured. A disaggregated one is simpler: prompts wait for the first free prefill worker, then generate on decode workers
-whose batches are full; moving the cache is not timed.
+it was measured. Prompts pass a front end, which makes tokens of one after the other. Where prompts come again, a warm-up of two
+requests per client has gone before, and has been waited for. A disaggregated one is simpler: prompts wait for the first free
+prefill worker, then generate on decode workers whose batches are full; moving the cache is not timed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from distsim.errors import ConfigError
-from distsim.kernel.clock import Clock
+from distsim.kernel.clock import LATE, Clock
 from distsim.registry import lookup
 from distsim.serving.deployment import Deployment
 from distsim.serving.fleet import make_scheduler
@@ -34,6 +35,11 @@ PER_CLIENT, MOST = 10, 1280
 #: ps from a client's sending to the server's queue: HTTP, tokeniser; assumed. What matters is that the request that follows an
 #: answer misses the iteration that begins meanwhile
 FRONT = 5 * PS_PER_MS
+#: ps per token of a prompt in the tokeniser, one prompt after the other: 1.1 s for a million tokens (C. Xu, "3.3x faster
+#: HuggingFace tokenizers for single sequence", 2025, before; 2.7 to 4 MiB/s elsewhere, which is the same at 4 bytes a token)
+TOKENISE = 1_100_000
+#: requests per client in the warm-up
+_WARM = 2
 _SEED = 0
 
 
@@ -50,35 +56,73 @@ def times_of(deployment: Deployment) -> ModelTimes:
     return ModelTimes(deployment)
 
 
+class _Clients(Service):
+    """Clients whose prompts wait for the tokeniser. sent: ps at which each request left its client, by row."""
+
+    def __init__(self, case: Case, clock: Clock, table: Requests) -> None:
+        router = lookup("router", "round_robin")
+        super().__init__(clock, table, router(router.Params(), np.random.default_rng(_SEED)), case.clients, FRONT)
+        self.sent: list[int] = [0] * len(table)
+        # NOTE: one data parallel rank is simulated, the tokeniser serves them all
+        self._each: list[int] = (table.prompt * (TOKENISE * case.deployment.dp)).tolist()
+        self._free = 0
+
+    def _follow(self, _: object) -> None:
+        """See Service._follow: the request enters when its tokens are made."""
+        if self._next < len(self._order):
+            row, now = self._order[self._next], self.clock.now
+            self._next += 1
+            self.sent[row] = now
+            self._free = max(self._free, now) + self._each[row]
+            self.clock.call_at(self._free, lambda _: self._enter(row), priority=LATE)
+
+
 def predict(case: Case) -> Point:
     """Raises ConfigError where the point cannot be simulated: the model or a request does not fit."""
     if case.prefill is not None:
         return _apart(case)
     blocks = kv_blocks(case.deployment)
-    times = times_of(case.deployment)
-    table = _requests(case)
+    times, block = times_of(case.deployment), case.deployment.block
+    # NOTE: equal prompts are equal to the end, so that one number stands for all their full blocks but that of the last token
+    whole = (case.isl - 1) // block * block if case.prompts else 0
+    scheduler = make_scheduler(f"{case.scheduler},block={block}", blocks, times.stages, whole)
     clock, log = Clock(), IterationLog()
-    router = lookup("router", "round_robin")
-    service = Service(clock, table, router(router.Params(), np.random.default_rng(_SEED)), case.clients, FRONT)
-    scheduler = make_scheduler(f"{case.scheduler},block={case.deployment.block}", blocks, times.stages)
-    service.start([Replica(0, clock, scheduler, times, log, service.ended)])
-    clock.run()
-    if service.dropped or service.unfinished:
-        raise ConfigError("requests are longer than the KV cache")
+    for table in _requests(case, whole):  # the last one counts
+        service = _Clients(case, clock, table)
+        service.start([Replica(0, clock, scheduler, times, log, service.ended)])
+        clock.run()
+        if service.dropped or service.unfinished:
+            raise ConfigError("requests are longer than the KV cache")
     served = [request for request in service.requests if request is not None]
-    first = np.array([request.first - request.arrival for request in served]) + FRONT
+    first = np.array([request.first - service.sent[request.row] for request in served]) + FRONT
     each = np.array([(request.completed - request.first) / max(1, request.output - 1) for request in served])
     return Point(float(first.mean()) / PS_PER_MS, float(each.mean()) / PS_PER_MS)
 
 
-def _requests(case: Case) -> Requests:
-    n = max(2 * case.clients, min(PER_CLIENT * case.clients, MOST))
+def _requests(case: Case, whole: int) -> list[Requests]:
+    """Those of the warm-up, if any, and those that are measured. whole: tokens that a repeated prompt is found by."""
+    counts = [_WARM * case.clients] if whole else []
+    counts.append(max(2 * case.clients, min(PER_CLIENT * case.clients, MOST)))
     rng = np.random.default_rng(_SEED)
-    prompt, output = (
-        rng.integers(int(nominal * case.shortest), nominal + 1, n) if case.shortest < 1 else np.full(n, nominal)
-        for nominal in (case.isl, case.osl)
-    )
-    return requests_of(np.zeros(n, np.int64), prompt.astype(np.int64), output.astype(np.int64))
+    drawn = _shuffled(rng, case.prompts, sum(counts)) if whole else []
+    tables = []
+    for n in counts:
+        prompt, output = (
+            rng.integers(int(nominal * case.shortest), nominal + 1, n) if case.shortest < 1 else np.full(n, nominal)
+            for nominal in (case.isl, case.osl)
+        )
+        hashes = {row: (number,) for row, number in enumerate(drawn[:n])}
+        drawn = drawn[n:]
+        start = np.zeros(n, np.int64)
+        tables.append(requests_of(
+            start, prompt.astype(np.int64), output.astype(np.int64), hashes=hashes, hash_block=whole or case.deployment.block
+        ))  # fmt: skip
+    return tables
+
+
+def _shuffled(rng: np.random.Generator, prompts: int, n: int) -> list[int]:
+    """n of ``prompts`` numbers from 1 on: all of them in random order, again and again."""
+    return [1 + int(number) for _ in range(-(-n // prompts)) for number in rng.permutation(prompts)][:n]
 
 
 def _apart(case: Case) -> Point:

@@ -17,7 +17,8 @@ Rules (SGLang 0.4 and 0.5, ``managers/scheduler.py``, ``schedule_policy.py``, ``
   one with the fewest tokens generated first, of those the one with the longest prompt. They go to the end of the queue and
   are computed anew; the ratio becomes (tokens generated + 20 per request) / tokens they may generate. It starts afresh when
   nobody is left.
-- One difference: a request that nobody else keeps from it is admitted if its prompt fits, where SGLang may wait for ever.
+- Two differences: a request that nobody else keeps from it is admitted if its prompt fits; of prompts that were cut and fill
+  the cache together (in a pipeline there may be several) the last to come gives way. SGLang may wait for ever there.
 - What a prompt has computed is cached when its iteration ends (distsim.serving.kv.radix).
 """
 
@@ -113,10 +114,13 @@ class Sglang(Scheduler):
         if not self.pool.members:
             if self._full:
                 self._full = self._left = False
-                return self._prompts()
+                batch = self._prompts()
+            while batch is None and len(self.prefilling) > 1 and not self.in_flight:
+                self.preempt(max(self.prefilling, key=lambda one: (one.arrival, one.row)))
+                batch = self._prompts()
             if not self.seated:
                 self._base, self._steps = self._start, 0
-            return None
+            return batch
         if self._left:
             self._full = self._left = False
         pool, kv = self.pool, self.kv

@@ -18,6 +18,7 @@ from pydantic import Field
 from distsim.params import Count
 from distsim.registry import register
 from distsim.serving.batch import Batch
+from distsim.serving.kv.blocks import Blocks
 from distsim.serving.kv.swap import SwapParams
 from distsim.serving.request import Request
 from distsim.serving.scheduler import Scheduler, SchedulerParams
@@ -36,9 +37,10 @@ class VllmV0(Scheduler):
 
     params: Params
 
-    @property
-    def _watermark(self) -> int:
-        return int(self.params.watermark * self.kv.total)
+    def __init__(self, params: Params, kv: Blocks, stages: int = 1) -> None:
+        """See Scheduler."""
+        super().__init__(params, kv, stages)
+        self._watermark = int(params.watermark * kv.total)  #: blocks
 
     def refusal(self, request: Request) -> str:
         """See Scheduler.refusal."""

@@ -121,13 +121,19 @@ class ModelTimes:
     def _of(self, works: tuple[Work, ...]) -> tuple[int, ...]:
         found = self._works.get(works)
         if found is None:
-            found = self._works[works] = tuple(self._stage(works, stage) for stage in range(self.stages))
+            found = self._works[works] = tuple([self._stage(works, stage) for stage in range(self.stages)])
         return found
 
     def _stage(self, works: tuple[Work, ...], stage: int) -> int:
         """GPU time, or the host's where that is longer, and what the GPU waits for between iterations."""
+        rows = everyone = seated = 0
+        graph = True
+        for work in works:
+            everyone += work.rows
+            rows = max(rows, work.rows)
+            seated = max(seated, work.sequences + len(work.prompts))
+            graph = graph and work.graph
         distinct = works if len(works) == 1 else tuple(dict.fromkeys(works))
-        rows, everyone = max([work.rows for work in works]), sum([work.rows for work in works])
         first = self._end(("before", rows, stage), before, rows)
         last = max([self._after(work, stage) for work in distinct])
         gpu, launches = first[0] + last[0], first[1] + last[1]
@@ -137,8 +143,8 @@ class ModelTimes:
             gpu += count * (upper[0] + lower[0])
             launches += count * (upper[1] + lower[1])
         software = self._software
-        host = software.host + software.host_sequence * max([work.sequences + len(work.prompts) for work in distinct])
-        if not all([work.graph for work in distinct]):
+        host = software.host + software.host_sequence * seated
+        if not graph:
             gpu = max(gpu, round(launches * software.launch * PS_PER_S))
         return gpu + round(host * PS_PER_S)
 
