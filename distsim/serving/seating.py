@@ -90,8 +90,13 @@ def connect(
         engine: where live iterations run.
         others: what other workloads, and keys and values on their way, use.
 
-    Raises: ConfigError where a provider knows no operations that could be put on the network.
+    Raises: ConfigError where a provider knows no operations that could be put on the network, or live=always without a level.
     """
+    if network == CLOSED and live == "always":
+        raise ConfigError(
+            f"iterations cannot be live on closed forms (network {CLOSED})", where="--live always", expected="a network level",
+            fix="For example, --network fluid.",
+        )  # fmt: skip
     uses = [
         use for seat in seats
         if len(seat.hosts) == seat.deployment.ranks  # of other deployments it is not known who talks to whom

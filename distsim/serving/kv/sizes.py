@@ -10,6 +10,9 @@ from distsim.serving.deployment import Deployment
 #: bytes beside weights, cache and activations: CUDA context, NCCL's and graphs' buffers. vLLM logs 0.3 to 0.6 GiB of each
 #: ("non-torch memory", "graph capturing took"); they are the same for all models
 RESERVED = 1 << 30
+#: of a GPU's nominal memory, what CUDA reports: 79.1 of 80 GiB (``torch.cuda.get_device_properties`` on A100 and H100 SXM; an
+#: RTX 4090 reports 23.5 of 24)
+REPORTED = 0.989
 
 
 def token_bytes(deployment: Deployment, stage: int = 0) -> float:
@@ -66,7 +69,7 @@ def activation_bytes(deployment: Deployment) -> float:
 def kv_bytes(deployment: Deployment, stage: int = 0) -> float:
     """Bytes left for the cache on one rank: memory * utilisation - weights - activations - reserved (vLLM, SGLang), or that
     share of what the rest leaves free (TensorRT-LLM). Negative where the model does not fit."""
-    memory, software = deployment.device.memory, deployment.software
+    memory, software = REPORTED * deployment.device.memory, deployment.software
     share = deployment.utilisation or software.utilisation
     used = weight_bytes(deployment, stage) + activation_bytes(deployment) + RESERVED
     return share * (memory - used) if software.of_free else share * memory - used

@@ -254,3 +254,11 @@ def test_a_provider_without_operations_cannot_go_on_the_network(tmp_path):
         serve(spec, providers=[Plain()])
     alone = ServeSpec.of({**SMALL, "cluster": "dgx_h100:gpus=8", "tp": 1, "network": "fluid"})
     assert serve(alone, providers=[Plain()]).requests.done.all()
+
+
+def test_live_always_needs_a_network_level():
+    with pytest.raises(ConfigError, match="closed forms"):
+        serve(
+            model="llama3-8b", cluster="h100:gpus=1", requests="poisson:qps=5", n=5, lengths="fixed:prompt=64,output=8",
+            live="always",
+        )  # fmt: skip

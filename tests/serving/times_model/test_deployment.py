@@ -6,7 +6,7 @@ import pytest
 
 from distsim.errors import ConfigError, OutOfMemoryError, UnknownNameError
 from distsim.serving.deployment import Deployment
-from distsim.serving.kv.sizes import activation_bytes, kv_blocks, token_bytes, weight_bytes
+from distsim.serving.kv.sizes import REPORTED, activation_bytes, kv_blocks, token_bytes, weight_bytes
 
 LLAMA = {"model": "llama3-8b", "gpu": "h100_sxm"}
 
@@ -65,7 +65,7 @@ def test_weights_are_those_of_the_model():
 
 def test_blocks_are_what_memory_leaves():
     deployment = Deployment(**LLAMA, utilisation=0.9, block=16)
-    left = 0.9 * 85899345920 - weight_bytes(deployment) - activation_bytes(deployment) - 2**30
+    left = 0.9 * (REPORTED * 85899345920) - weight_bytes(deployment) - activation_bytes(deployment) - 2**30
     assert kv_blocks(deployment) == int(left // (16 * token_bytes(deployment)))
     # vLLM logs some 430,000 to 460,000 tokens for this model on 80 GB
     assert 0.93 * 430_000 < kv_blocks(deployment) * 16 < 1.07 * 460_000
