@@ -27,7 +27,7 @@ from distsim.kernel.collector import collector_paused
 from distsim.params import validated
 from distsim.provenance import provenance
 from distsim.result import LinkTable, Result
-from distsim.serve import Progress, ServeSpec, ServiceRun, read_requests
+from distsim.serve import Progress, ServeSpec, ServiceRun, gpus_there, read_requests
 from distsim.serving.footprint import of_trace
 from distsim.serving.live import Engine
 from distsim.serving.requests.table import Requests
@@ -134,12 +134,17 @@ def corun(
     graph, notes = _graph(training, service.cluster)
     run = _run_spec(graph, service.cluster, level, options)
     mine = _hosts(at, topology, "at") if at is not None else tuple(range(min(graph.ranks, topology.hosts)))
-    taken = set(mine)
+    taken, there = set(mine), gpus_there(service.cluster, topology)
     theirs = _hosts(serve_at, topology, "serve_at") if serve_at is not None else tuple(
-        host for host in range(topology.hosts) if host not in taken
+        host for host in range(there) if host not in taken
     )  # fmt: skip
     if len(mine) != graph.ranks:
         raise ConfigError(f"{len(mine)} hosts for {graph.ranks} training ranks", where=topology.spec, expected="one for each")
+    if not theirs:
+        raise ConfigError(
+            f"the training job takes all {there} GPUs, none is left to serve", where=topology.spec,
+            fix="Make the cluster larger (gpus=N), or take a job of fewer ranks.",
+        )  # fmt: skip
     both = sorted(taken & set(theirs))
     if both:
         raise ConfigError(f"host {both[0]} is to train and to serve", expected="hosts of one or the other")

@@ -68,6 +68,13 @@ class Parameters(BaseModel):
 
 P = TypeVar("P", bound=BaseModel)
 
+#: keys of other tools -> ours, offered where a component has one of these
+SYNONYMS = {
+    "rate": ("qps",), "rps": ("qps",), "request_rate": ("qps",), "burstiness": ("cv",),
+    "input": ("prompt",), "input_len": ("prompt",), "input_tokens": ("prompt",), "prefill": ("prompt",),
+    "decode": ("output",), "answer": ("output",), "output_len": ("output",), "path": ("file",), "chunk_size": ("chunk",),
+}  # fmt: skip
+
 
 def parse(spec: str, error: type[ConfigError] = ConfigError) -> tuple[str, dict[str, str]]:
     """Name and options of a spec; nothing is checked against the component. Raises ``error`` where it is malformed.
@@ -99,12 +106,24 @@ def validated(model: type[P], name: str, options: Mapping[str, Any], error: type
         key = ".".join(str(part) for part in first["loc"])
         known = list(model.model_fields)
         if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, known, n=2, cutoff=0.5)
+            near = [one for one in SYNONYMS.get(key, ()) if one in known]
+            near = near or difflib.get_close_matches(key, known, n=2, cutoff=0.5)
             expected = f"one of {', '.join(known)}" if known else "no parameters"
             raise error(f"unknown key {key!r}", where=name, near=near, expected=expected) from None
+        if first["type"] == "missing" and key in known:
+            about = model.model_fields[key].description
+            what = f"{key} is missing" + (f" ({about})" if about else "")
+            raise error(what, where=name, expected=example(model, name)) from None
         reason = first["msg"].removeprefix("Value error, ")
         text = reason if not key else f"{key}: {reason}" if first["type"] == "missing" else f"{key}={first['input']}: {reason}"
         raise error(text, where=name) from None
+
+
+def example(model: type[BaseModel], name: str) -> str:
+    """``name:key=value`` with all that has to be given, values of the fields' examples; ``...`` where they have none."""
+    needed = {key: field for key, field in model.model_fields.items() if field.is_required()}
+    values = ",".join(f"{key}={(field.examples or ['...'])[0]}" for key, field in needed.items())
+    return f"{name.rpartition(' ')[2]}:{values}"
 
 
 def worst(error: ValidationError) -> Any:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from distsim.errors import ConfigError, UnknownNameError
 from distsim.kernel.clock import Clock
 from distsim.kernel.collector import collector_paused
+from distsim.models.spec import Model
 from distsim.params import parse, validated
 from distsim.provenance import provenance
 from distsim.registry import lookup
@@ -29,12 +30,14 @@ from distsim.serving.iteration import IterationTimes
 from distsim.serving.live import Engine
 from distsim.serving.log import IterationLog
 from distsim.serving.replica import Replica
+from distsim.serving.requests.context import beyond, within
 from distsim.serving.requests.table import Requests
 from distsim.serving.result import ServingResult, replica_row, request_columns
 from distsim.serving.router import Router
 from distsim.serving.seating import CLOSED
 from distsim.serving.seeds import stream
 from distsim.serving.service import Service
+from distsim.serving.tally import tallies
 from distsim.topology.graph import Topology
 from distsim.topology.spec import build as build_topology
 
@@ -64,6 +67,9 @@ class ServeSpec(BaseModel):
     max_output: int | None = Field(None, ge=1, description="longer answers are clamped, and counted")
     max_total: int | None = Field(None, ge=2, description="prompt and answer together; answers yield first")
     deadline: str | None = Field(None, description="after arrival, such as 30s: the client gives up")
+    max_model_len: int | None = Field(
+        None, ge=2, description="longest sequence: longer prompts are dropped, longer answers cut; default: none is enforced"
+    )
     concurrency: int = Field(0, ge=0, description="closed loop: keep so many requests in the system instead")
     seed: int = 0
     admission: str | None = Field(None, description="queue:limit=100,timeout=30s ..., see distsim.serving.admission")
@@ -88,26 +94,29 @@ class ServeSpec(BaseModel):
         """From flat fields, those of one pool among them; or with ``pools``, a list of flat mappings. Left out: ``gpu`` is the
         cluster's, ``replicas`` fill it.
 
-        Raises ConfigError, UnknownNameError.
+        Raises ConfigError, UnknownNameError; ConfigError, too, for a field that every pool has of its own.
         """
         fields = {key: value for key, value in point.items() if value is not None}
         mine = {key: fields.pop(key) for key in list(fields) if key in cls.model_fields and key != "pools"}
-        for name in ("cluster", "requests"):
-            if not mine.get(name):
-                raise ConfigError(f"no {name} given", expected=f"--{name}")
         known = {*Pool.model_fields, *Deployment.model_fields}
         flat = {key: fields.pop(key) for key in list(fields) if key in known}
         pools = fields.pop("pools", None)
         shorthand = fields.pop("disaggregate", None)
+        if fields:
+            raise UnknownNameError("option", next(iter(fields)), {*cls.model_fields, *known, "disaggregate"})
+        for name in ("cluster", "requests"):
+            if not mine.get(name):
+                raise ConfigError(f"no {name} given", expected=f"--{name}")
         if shorthand and pools:
             raise ConfigError("disaggregate beside pools", expected="one of the two", fix="Give every pool its role.")
         pools = pools_of(str(shorthand)) if shorthand else pools or [{}]
         if mine.get("autoscale") and len(pools) == 1 and "replicas" not in {**flat, **pools[0]}:
             flat["replicas"] = fewest(str(mine["autoscale"]))
-        if fields:
-            raise UnknownNameError("option", next(iter(fields)), {*cls.model_fields, *known, "disaggregate"})
+        for key in flat:
+            if all(key in pool for pool in pools):
+                raise overruled(key, flat[key], pools)
         topology = _topology(str(mine["cluster"]))
-        there = _gpus(str(mine["cluster"]), topology)
+        there = gpus_there(str(mine["cluster"]), topology)
         made = [_pool({**flat, **pool}, topology, there, alone=len(pools) == 1) for pool in pools]
         try:
             return cls(pools=tuple(made), **mine)
@@ -115,6 +124,15 @@ class ServeSpec(BaseModel):
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             raise ConfigError(f"{name} is {first['input']!r}: {first['msg']}") from None
+
+
+def overruled(key: str, value: Any, pools: Sequence[Mapping[str, Any]]) -> ConfigError:
+    """The refusal of a field that pools have of their own, so that it would say nothing of them."""
+    names = ", ".join(str(pool.get("name") or f"pool {number}") for number, pool in enumerate(pools) if key in pool)
+    return ConfigError(
+        f"{key}={value} has no effect on pools with a {key} of their own: {names}",
+        fix=f"Leave it out, or take {key} out of those pools.",
+    )  # fmt: skip
 
 
 def pools_of(disaggregate: str) -> list[dict[str, Any]]:
@@ -139,8 +157,8 @@ def pools_of(disaggregate: str) -> list[dict[str, Any]]:
     return made
 
 
-def _gpus(cluster: str, topology: Topology) -> int:
-    """GPUs to serve with: as many as ``gpus=N`` asks for, of boxes that may have more; else all."""
+def gpus_there(cluster: str, topology: Topology) -> int:
+    """GPUs to work with: as many as ``gpus=N`` asks for, of boxes that may have more; else all."""
     asked = re.search(r"\bgpus=(\d+)", cluster)
     return min(int(asked[1]), topology.hosts) if asked else topology.hosts
 
@@ -231,6 +249,9 @@ class ServiceRun:
         engine: Engine | None = None, hosts: Sequence[int] | None = None, first: int = 0,
     ) -> None:  # fmt: skip
         """engine, hosts, first: of a run with other workloads, see distsim.serving.cluster. Raises as ``serve``."""
+        self._warnings = tuple(text for text in (beyond(table, model) for model in _models(spec)) if text)
+        if spec.max_model_len is not None:
+            table, self._warnings = within(table, spec.max_model_len), ()
         self.spec, self.table = spec, table
         self.topology = _topology(spec.cluster)
         self.providers = providers_of(spec) if providers is None else providers
@@ -242,7 +263,9 @@ class ServiceRun:
             autoscale=spec.autoscale, seed=spec.seed,
         )  # fmt: skip
         router = router_of(spec.router, stream(spec.seed, "router"))
-        self.service = Service(self.clock, table, router, spec.concurrency, gate=self.control.gate)
+        self.service = Service(
+            self.clock, table, router, spec.concurrency, gate=self.control.gate, longest=spec.max_model_len or 0
+        )
         decode_router = partial(router_of, spec.decode_router, stream(spec.seed, "decode_router"))
         self.cluster = Cluster(
             self.topology, self.clock, self.service, spec.pools, decode_router,
@@ -252,17 +275,23 @@ class ServiceRun:
         hash_block = table.hash_block if table.hashes else 0
         self.replicas: list[Replica] = []
         self._pool_of: list[tuple[str, str, int]] = []
+        self._sharing: dict[int, tuple[str, int]] = {}  # replica -> name of its pool, GPUs that share a KV cache
         pools: dict[int, int] = {}  # replica -> its pool
+        taken = 0
         for number, (pool, times, each) in enumerate(zip(spec.pools, self.providers, gpus, strict=True)):
-            there = _gpus(spec.cluster, self.topology) if hosts is None else len(hosts)
+            there = gpus_there(spec.cluster, self.topology) if hosts is None else len(hosts)
             most = self.control.most(number, gpus, there)
             made = make_replicas(
                 pool, most, len(self.replicas), self.clock, self.log, self.cluster.ended, times, hash_block, spec.stepped
             )
             self.replicas += made
-            self._pool_of += [(pool.name or f"pool {number}", pool.deployment.device.name, each)] * len(made)
+            name = pool.name or f"pool {number}"
+            self._pool_of += [(name, pool.deployment.device.name, each)] * len(made)
+            self._sharing.update((one.number, (name, pool.deployment.tp * pool.deployment.pp)) for one in made)
+            taken += each * len(made)
             self.cluster.seat(made, pool, times, each)
             pools.update((replica.number, number) for replica in made)
+        self._idle = _idle(gpus_there(spec.cluster, self.topology), taken) if hosts is None else []
         self.control.attach(self.service, self.replicas, pools)
 
     def connect(self, others: Sequence[Use] = ()) -> None:
@@ -299,8 +328,16 @@ class ServiceRun:
                 "requests": len(table), "events": self.clock.events, "iterations": sum(r.iterations for r in self.replicas),
                 **self.cluster.counts, **self.control.counts,
             },
-            warnings=(*table.warnings, *texts, *self._connected.warnings),
+            warnings=(*table.warnings, *self._warnings, *texts, *self._connected.warnings, *self._idle),
+            tallies=tallies(self.replicas, self._sharing),
         )  # fmt: skip
+
+
+def _idle(there: int, taken: int) -> list[str]:
+    """A warning where GPUs of the cluster belong to no replica."""
+    left = there - taken
+    said = f"{left} of {there} GPUs serve nobody: the replicas take {taken}; neither cost nor rates per GPU count the others"
+    return [said] if left > 0 else []
 
 
 def providers_of(spec: ServeSpec) -> list[IterationTimes]:
@@ -309,18 +346,25 @@ def providers_of(spec: ServeSpec) -> list[IterationTimes]:
     return [make_times(pool, topology) for pool in spec.pools]
 
 
+def _models(spec: ServeSpec) -> list[Model]:
+    """Of the pools, each once."""
+    return list({pool.deployment.model: pool.deployment.spec for pool in spec.pools}.values())
+
+
 def _provider(text: str, times: Any) -> dict[str, Any]:
-    """What a provider of iteration times says of itself: usual relative error (None: it does not say), kernels by source."""
+    """What a provider of iteration times says of itself: usual relative error (None: it does not say), kernels by source, error
+    of whole answers against measured ones."""
     chain = getattr(times, "chain", None)
     error = times.error() if hasattr(times, "error") else None if chain is None else chain.error()
     sources = {} if chain is None else {source: share.kernels for source, share in chain.provenance().items()}
-    return {"times": text, "error": error, "sources": sources}
+    measured = times.measured._asdict() if hasattr(times, "measured") else None
+    return {"times": text, "error": error, "sources": sources, "measured": measured}
 
 
 def _check_room(spec: ServeSpec, gpus: Sequence[int], topology: Topology) -> None:
     """Raises ConfigError where the pools, with so many GPUs per replica, take more than there are, or nobody serves."""
     wanted = sum(pool.replicas * each for pool, each in zip(spec.pools, gpus, strict=True))
-    there = _gpus(spec.cluster, topology)
+    there = gpus_there(spec.cluster, topology)
     if wanted > there:
         raise ConfigError(
             f"the replicas take {wanted} GPUs, there are {there} of {topology.spec}",

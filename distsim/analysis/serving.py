@@ -154,7 +154,8 @@ def summary(result: ServingResult, slo: Slo | None = None) -> ServingSummary:
     return ServingSummary(
         requests=asked, finished=int(np.count_nonzero(done)), dropped=int(np.count_nonzero(requests.status == DROPPED)),
         unfinished=int(np.count_nonzero(requests.status == UNFINISHED)) + asked - len(requests), drops=drops(requests),
-        rates=rates(requests, begin, end), steady=steady_rates(requests), gpus=gpu_ps / result.end if result.end else 0.0,
+        rates=rates(requests, begin, end), steady=steady_rates(requests),
+        gpus=gpu_ps / result.end if result.end else float(sum(row.gpus for row in result.replicas)),
         gpu_seconds=gpu_ps / PS_PER_S, latencies=latencies(requests, done), goodput=goodput(result, slo), **use,
         preemptions=sum(row.preemptions for row in result.replicas), restarted=int(np.count_nonzero(requests.restarts)),
         iterations=int(result.iterations["count"].sum()), computed=computed, recomputed=max(0, computed - needed),

@@ -86,7 +86,7 @@ def _joules(result: ServingResult, row: ReplicaRow, deployment: Deployment) -> f
     count, sequences = log["count"][rows], log["sequences"][rows]
     tokens = sequences * count + log["tokens"][rows]
     # NOTE: kv is that before the first of ``count`` iterations, each of which adds a token per sequence
-    attended = log["kv"][rows] * count + sequences * count * (count - 1) / 2
+    attended = log["kv"][rows] * count + sequences * count * (count - 1) / 2 + log["attended"][rows]
     flops = 2.0 * model.multiplied_weights() * tokens + _per_attended_token(model) * attended
     peak = gpu.peak.get(deployment.linear.computes(gpu)) or max(gpu.peak.values())
     share = flops / np.maximum(seconds, 1e-12) / (peak * row.gpus)

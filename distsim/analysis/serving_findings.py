@@ -14,13 +14,14 @@ from distsim.analysis.serving_limit import Limit, limit
 from distsim.analysis.serving_series import Series, batch_sizes, series
 from distsim.analysis.serving_slo import Slo
 from distsim.serving.result import ServingResult
+from distsim.serving.times.model import Measured
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
     """Of one run. gaps: between tokens; between: of all tokens whose gap is known; longest: of the longest of each request.
     batches: sizes, and their shares of the busy time. errors: usual relative error of the iteration times by their source,
-    where it is told."""
+    where it is told; measured: that of whole answers for such models against measured servers."""
 
     summary: ServingSummary
     limit: Limit
@@ -32,6 +33,7 @@ class Findings:
     price: Price | None
     energy: Energy | None
     errors: dict[str, float]
+    measured: dict[str, Measured]
 
 
 def findings(result: ServingResult, slo: Slo | None = None, per_gpu_hour: float | None = None) -> Findings:
@@ -44,4 +46,5 @@ def findings(result: ServingResult, slo: Slo | None = None, per_gpu_hour: float 
         found, limit(result, found), series(result), tokens, tokens.spread(), Spread.of(longest), batch_sizes(result),
         None if per_gpu_hour is None else price(found, per_gpu_hour), energy(result, found),
         {one["times"]: one["error"] for one in told if one["error"] is not None},
+        {measured.models: measured for one in told if one.get("measured") for measured in (Measured(**one["measured"]),)},
     )  # fmt: skip

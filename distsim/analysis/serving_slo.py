@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.errors import ConfigError
+from distsim.serving.durations import timed
 from distsim.serving.result import RequestColumns
-from distsim.units import format_time, parse_time
+from distsim.units import format_time
 
 #: bounds by name: what they bound
 BOUNDS = {
@@ -25,11 +26,13 @@ BOUNDS = {
 }
 #: percent of requests that have to keep the bounds where nothing else is said
 PERCENTILE = 99.0
+#: the least that is taken: what is smaller is a share given for a percent, and any service would keep it
+LEAST = 50.0
 
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """Bounds in ps, None for no bound. percentile: percent of requests that have to keep them, in (0, 100]."""
+    """Bounds in ps, None for no bound. percentile: percent of requests that have to keep them; text gives 50 to 100."""
 
     ttft: int | None = None
     tpot: int | None = None
@@ -39,7 +42,8 @@ class Slo:
 
     @classmethod
     def parse(cls, text: str) -> Slo:
-        """Of ``ttft=2s,tpot=50ms,percentile=99``. Raises ConfigError: no bound, an unknown one, a value that is no time.
+        """Of ``ttft=2s,tpot=50ms,percentile=99``. Raises ConfigError: no bound, an unknown one, a value that is no time, a
+        percentile below 50.
 
         >>> Slo.parse("ttft=2s,tpot=50ms").tpot
         50000000000
@@ -60,7 +64,7 @@ class Slo:
                 percentile = _percentile(value)
                 continue
             try:
-                bounds[key] = parse_time(value, "s")
+                bounds[key] = timed(value)
             except ConfigError as error:
                 raise ConfigError(error.what, where=f"--slo {key}", expected="something like 2s or 50ms") from None
         if not bounds:
@@ -90,6 +94,10 @@ def _percentile(text: str) -> float:
         value = float(text.removesuffix("%"))
     except ValueError:
         value = 0.0
-    if not 0 < value <= 100:
-        raise ConfigError(f"{text!r} is no share of requests", where="--slo percentile", expected="above 0, at most 100")
+    if not LEAST <= value <= 100:
+        meant = f" Did you mean {100 * value if LEAST <= 100 * value < 100 else PERCENTILE:g}?" if 0 < value < LEAST else ""
+        raise ConfigError(
+            f"{text!r} is no percent of requests that keep the bounds", where="--slo percentile",
+            expected=f"{LEAST:g} to 100", fix=meant.strip(),
+        )  # fmt: skip
     return value

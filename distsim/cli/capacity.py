@@ -2,7 +2,7 @@
 
   distsim capacity --model llama3-70b --cluster h100:gpus=8 --tp 4 --slo ttft=2s,tpot=50ms \\
                    --requests poisson --lengths lognormal:prompt_median=1000,prompt_sigma=1,output_mean=200,output_p99=800
-  distsim capacity ... --requests azure_conv.csv        a file, its gaps scaled; no randomness: one run per load, no interval
+  distsim capacity ... --requests traces/chat_sessions.jsonl    a file, its gaps scaled; no randomness: one run per load
   distsim capacity ... --tp 1,2,4 --scheduler vllm_v1,sarathi --price 2.5 -o out    all combinations; out/pareto.html
   distsim capacity ... --deployments deployments.yaml   a list of mappings of these options, pools among them
   distsim capacity ... --load 50 --router least_outstanding --max-gpus 256    the fewest replicas that serve 50 requests/s

@@ -17,7 +17,7 @@ _DESCRIPTION = """distsim: discrete-event simulation of distributed ML training.
   distsim run TRACE --topo h100_superpod         your trace: Chakra .et or JSON, .parquet, SimAI .txt, GOAL
   distsim compare TRACE --topo fat_tree          closed form, fair shares, queues: what the choice is worth
   distsim collective all_reduce -b 1KiB -e 1GiB --ranks 16 --topo dgx_h100 --collectives nccl
-  distsim serve --model llama3-70b --cluster h100:gpus=8 --tp 4 --requests azure_conv.csv --qps 4
+  distsim serve --model llama3-70b --cluster h100:gpus=8 --tp 4 --requests traces/chat_sessions.jsonl --qps 4
   distsim topo h100_superpod --gpus 1024 --draw superpod.svg
 """
 

@@ -1,24 +1,26 @@
 """A service under load, request by request: throughput, latencies, goodput, what limits it. No GPU.
 
-  distsim serve --model llama3-70b --cluster h100:gpus=8 --tp 4 --requests azure_conv.csv --qps 4
+  distsim serve --model llama3-70b --cluster h100:gpus=8 --tp 4 --requests traces/chat_sessions.jsonl --qps 4
   distsim serve --model llama3-8b --cluster h100:gpus=1 --requests poisson:qps=10 --n 1000 \\
                 --lengths uniform:prompt=100-2000,output=10-500 --slo ttft=500ms,tpot=30ms
   distsim serve ... --slo latency=10s,percentile=95 --price 2.5      goodput under an objective; cost per million tokens
   distsim serve ... --scheduler sarathi:chunk=512 --router lor       other batching, other routing
-  distsim serve ... --requests mooncake.jsonl --stretch 2            a trace at half its load, shared prefixes and all
+  distsim serve ... --requests traces/chat_sessions.jsonl --stretch 2    a trace at half its load, shared prefixes and all
   distsim serve --spec serve.yaml --qps 8                            fields from a file, options over them; pools of replicas
   distsim serve ... -o results/chat                                  tables (Parquet), summary.json, page.html with charts
   distsim serve ... --timeline chat.json.gz                          iterations and requests, for ui.perfetto.dev
   distsim serve ... --json | jq .throughput.whole.requests_per_s     one JSON document
-  distsim serve ... --beside job.json --beside-at 0-7                a training job on the same cluster: what each costs
+  distsim serve --model llama3-8b --cluster h100:gpus=8 --replicas 4 --requests traces/chat_sessions.jsonl --n 100 \\
+                --beside traces/pipeline_send_recv.json              a training job on the same cluster: what each costs
   distsim serve --list schedulers                                    what there is (models, gpus, routers, lengths ...)
 
+traces/ is in distsim's repository; docs/requests.md says where measured traces come from. Times have units (2s, 50ms).
 The first line is the answer; dropped requests and warnings come right below it. serve.yaml has the options as keys, and
 `pools`, a list of mappings, for replicas that differ (docs/serving.md):
 
   cluster: h100:gpus=8
   model: llama3-70b
-  requests: azure_conv.csv
+  requests: traces/chat_sessions.jsonl
   pools: [{name: large, tp: 4}, {name: small, tp: 2, replicas: 2, weights: fp8}]
 """
 
@@ -78,12 +80,14 @@ def run(args: argparse.Namespace) -> int:
     slo = _objective(args.slo if args.slo is not None else beside["slo"])
     price = _price(args.price if args.price is not None else beside["price"])
     if args.out is not None:
-        check_target(args.out)
+        _announce(check_target(args.out), args.out)
     if args.timeline is not None:
         check_timeline(args.timeline)
     both = None
     with Progress() as progress:
-        spec = ServeSpec.of({**fields, **given(args)})
+        options = given(args)
+        _check_pools(options, fields.get("pools") or ())
+        spec = ServeSpec.of({**fields, **options})
         if _has_job(args):
             from distsim.corun import corun
 
@@ -105,6 +109,23 @@ def run(args: argparse.Namespace) -> int:
 
             print(report.line(both) if args.quiet else report.text(both))
     return 0
+
+
+def _check_pools(options: dict[str, Any], pools: Any) -> None:
+    """Raises ConfigError for an option that a pool of the file has of its own: what a pool says goes over it."""
+    from distsim.serve import overruled
+
+    for key, value in options.items():
+        if any(key in pool for pool in pools):
+            raise overruled(key, value, pools)
+
+
+def _announce(target: Any, folder: str) -> None:
+    """Say that earlier results will be replaced."""
+    import sys
+
+    if target.is_dir() and any(target.iterdir()):
+        print(f"distsim: {folder}: replaces the earlier results there", file=sys.stderr)
 
 
 def _has_job(args: argparse.Namespace) -> bool:

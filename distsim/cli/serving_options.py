@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 
@@ -66,6 +67,7 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("kv_tiers", str, "SPEC", "below the GPU's memory: NAME:size=...,bandwidth=... joined by +"),
         Option("max_tokens", int, "N", "most new tokens of an iteration that memory is kept for; 0: the backend's", 0),
         Option("utilisation", float, "SHARE", "of GPU memory; 0: the backend's", 0.0),
+        Option("max_model_len", int, "TOKENS", "longest sequence: prompts dropped, answers cut; default: none is enforced"),
         Option("block", int, "TOKENS", "of a KV block", 16),
         Option("kv_blocks", int, "N", "of a replica; default: what its memory leaves"),
         Option("times", str, "SPEC", "iteration times: model (shipped providers), vidur:file=..., profile:folder=...", "model"),
@@ -100,7 +102,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(title)
         for one in options:
             _add(group, one)
-    group.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="any other field (docs/serving.md)")
+    about = "a field by its name, as in --spec: max_prompt=4096"
+    group.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=about)
 
 
 def _add(group: Any, one: Option) -> None:
@@ -113,7 +116,20 @@ def _add(group: Any, one: Option) -> None:
     elif isinstance(one.kind, tuple):
         group.add_argument(flag, choices=one.kind, default=argparse.SUPPRESS, help=about)
     else:
-        group.add_argument(flag, type=one.kind, metavar=one.metavar, default=argparse.SUPPRESS, help=about)
+        kind = partial(_number, one.kind) if one.kind is not str else str
+        group.add_argument(flag, type=kind, metavar=one.metavar, default=argparse.SUPPRESS, help=about)
+
+
+def _number(kind: type, text: str) -> Any:
+    """A number of an option. Raises ArgumentTypeError, which tells a list where lists are taken."""
+    try:
+        return kind(text)
+    except ValueError:
+        said = f"{text!r} is no {'whole ' if kind is int else ''}number"
+        if "," in text:
+            said += ": one service has one value; `distsim capacity` compares deployments and finds the highest load, "
+            said += "`distsim sweep` runs a list of loads (docs/capacity.md has one ready)"
+        raise argparse.ArgumentTypeError(said) from None
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:

@@ -39,8 +39,7 @@ class Call(simpy.Event):
 
     __slots__ = ("subject",)
 
-    # NOTE: simpy.Event.__init__ and succeed() by hand: this is the hot path of every task. What is the same for all calls is the
-    # class's
+    # NOTE: simpy.Event.__init__ and succeed() by hand: this is the hot path of every task; what all calls share is the class's
     _value = None
     _ok = True
     _defused = False

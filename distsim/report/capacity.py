@@ -97,10 +97,12 @@ def _how(found: Capacity) -> str:
 
 def _trials(trials: Sequence[Trial], width: int) -> list[str]:
     rows = []
+    burst = max((trial.load for trial in trials), default=0.0)  # the search's ceiling: all requests as good as at once
     for trial in trials[:_ROWS]:
         p = trial.percentiles
         rows.append([
-            "idle" if not trial.load else f"{trial.load:.5g}", f"{trial.seed}", *_verdict(trial), _time(p["ttft_p99_ps"]),
+            "idle" if not trial.load else "burst" if trial.load == burst else f"{trial.load:.5g}", f"{trial.seed}",
+            *_verdict(trial), _time(p["ttft_p99_ps"]),
             _time(p["tpot_p99_ps"]), f"{trial.output_tokens:,.0f}", trial.worst,
         ])  # fmt: skip
     head = ["load", "seed", "", "in SLO", "behind", "TTFT P99", "TPOT P99", "tokens/s", "nearest its bound"]
@@ -240,8 +242,8 @@ def deployments_text(found: Findings, width: int) -> str:
     lines += reasons(found.refused, width)
     priced = any(row.get("cost_per_million_output_tokens") is not None for row in found.rows)
     head = [
-        *(found.varied or ("deployment",)), "", "requests/s", "95 %", "GPUs", "per GPU", *(["$/M tokens"] if priced else []),
-        "TTFT P99", "TPOT P99", "limited by",
+        *(found.varied or ("deployment",)), "", "requests/s", "95 %", "GPUs", "per GPU",
+        *(["$/M output tokens"] if priced else []), "TTFT P99", "TPOT P99", "limited by",
     ]  # fmt: skip
     rows = []
     order = sorted(range(len(found.rows)), key=lambda at: (-(found.rows[at].get("capacity_per_s") or 0.0), at))

@@ -11,7 +11,7 @@ from distsim.analysis.serving_slo import BOUNDS
 from distsim.analysis.serving_work import PARTS
 from distsim.report.table import table
 from distsim.serving.result import ReplicaRow, ServingResult
-from distsim.units import format_time
+from distsim.units import format_size, format_time
 
 #: rows of a table on the terminal; --json and the results folder hold all
 _ROWS = 8
@@ -42,17 +42,18 @@ def answer(result: ServingResult, found: Findings) -> str:
     if s.goodput is not None:
         said.append(_goodput(s.goodput))
     said.append(f"KV {_percent(s.kv_mean)}, peak {_percent(s.kv_peak)}")
-    said.append(f"limited by {_limit(found)}")
+    said.append(f"limited by {_limit(found)}" if s.finished else f"nothing served{_top_reason(found)}")
     return "; ".join(said)
 
 
 def text(result: ServingResult, found: Findings, width: int = 100) -> str:
     """The whole screen."""
     lines = [answer(result, found), ""]
-    lines += _wrapped(f"{_limit(found)}: {found.limit.because}", width)
+    lines += _wrapped(f"{_limit(found)}: {found.limit.because}" if found.summary.finished else found.limit.because, width)
     lines += _lost(result, found, width)
     lines += ["", *_latencies(found, width), "", *_rates(found, width), ""]
     lines += _wrapped(_work(found), width)
+    lines += [line for told in _copies(result) for line in _wrapped(told, width)]
     lines += _operations(result, width)
     lines += _replicas(result, width)
     lines += _tenants(found, width)
@@ -128,6 +129,33 @@ def _work(found: Findings) -> str:
     return said
 
 
+def _copies(result: ServingResult) -> list[str]:
+    """What tiers, swapping and drafts did, by pool."""
+    found, said = result.tallies, []
+    several = len({row.pool for row in result.replicas}) > 1
+
+    def where(pool: str) -> str:
+        return f" of {pool}" if several else ""
+
+    for tier in found.tiers:
+        said.append(
+            f"tier {tier.name}{where(tier.pool)}: {tier.hits:,} prompts loaded {tier.loaded_tokens:,} tokens "
+            f"({format_size(tier.loaded_bytes)}); {format_size(tier.written_bytes)} written, "
+            f"{format_size(tier.dropped_bytes)} thrown out"
+        )
+    for swap in found.swaps:
+        said.append(
+            f"swap{where(swap.pool)}: {swap.out_tokens:,} tokens ({format_size(swap.out_bytes)}) to the host, "
+            f"{swap.back_tokens:,} ({format_size(swap.back_bytes)}) back"
+        )
+    for draft in found.drafts:
+        said.append(
+            f"speculation{where(draft.pool)}: {draft.accepted_per_step:.2f} of {draft.drafted} drafted tokens accepted per "
+            f"step, {draft.tokens:,} tokens in {draft.steps:,} steps"
+        )
+    return said
+
+
 def _operations(result: ServingResult, width: int) -> list[str]:
     """What operators count: failures, launches, requests held back or sent elsewhere."""
     told = [
@@ -191,8 +219,19 @@ def _told(found: Findings) -> list[str]:
         )
     errors = ", ".join(f"{100 * error:.0f} % ({source})" for source, error in found.errors.items())
     if errors:
-        said.append(f"usual error of the kernels' times: {errors}")
+        whole = ", ".join(
+            f"{_percent(one.tpot)} per output token and {_percent(one.ttft)} to the first token ({one.models})"
+            for one in found.measured.values()
+        )
+        said.append(
+            f"usual error of the kernels' times: {errors}"
+            + (f"; of whole answers, against measured servers: {whole}" if whole else "")
+        )
     return said
+
+
+def _top_reason(found: Findings) -> str:
+    return next((f" ({reason})" for reason in found.summary.drops), "")
 
 
 def _limit(found: Findings) -> str:

@@ -25,7 +25,9 @@ def rows(what: str) -> list[dict[str, Any]]:
         fields = getattr(getattr(component, "Params", None), "model_fields", {})
         options = {key: None if field.is_required() else field.default for key, field in fields.items()}
         about = (component.__doc__ or "").strip().partition("\n")[0]
-        found.append({"name": name, "about": about, "options": {key: _plain(value) for key, value in options.items()}})
+        required = [key for key, field in fields.items() if field.is_required()]
+        plain = {key: _plain(value) for key, value in options.items()}
+        found.append({"name": name, "about": about, "options": plain, "required": required})
     return found
 
 
@@ -36,7 +38,11 @@ def text(what: str) -> str:
     lines = []
     for one in rows(what):
         lines.append(f"  {one['name']:<20}{one['about']}")
-        said = ", ".join(key if value is None else f"{key}={value}" for key, value in one["options"].items())
+        needed = one["required"]
+        said = ", ".join(
+            f"{key} (required)" if key in needed else key if value is None else f"{key}={value}"
+            for key, value in sorted(one["options"].items(), key=lambda option: option[0] not in needed)
+        )
         lines += [f"  {'':<20}  {said}"] if said else []
     return "\n".join(lines)
 

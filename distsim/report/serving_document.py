@@ -36,6 +36,7 @@ def document(result: ServingResult, found: Findings) -> dict[str, Any]:
         "limit": {
             "by": found.limit.by, "of": found.limit.of, "because": found.limit.because, "waiting_share": found.limit.waiting,
             "kv_short_share": found.limit.short, "kv_short_share_of_waiting": found.limit.short_of_waiting,
+            "seats_taken_share": found.limit.full,
             "time_shares": None if found.limit.parts is None else dict(found.limit.parts),
         },
         "kv": {"mean_share": s.kv_mean, "peak_share": s.kv_peak},
@@ -48,6 +49,11 @@ def document(result: ServingResult, found: Findings) -> dict[str, Any]:
         "price": None if found.price is None else asdict(found.price),
         "energy_estimate": None if found.energy is None else asdict(found.energy),
         "relative_error": dict(found.errors),
+        "measured_relative_error": {name: {"tpot": one.tpot, "ttft": one.ttft} for name, one in found.measured.items()},
+        "tiers": [asdict(one) for one in result.tallies.tiers], "swap": [asdict(one) for one in result.tallies.swaps],
+        "speculation": [
+            {**asdict(one), "accepted_per_step": one.accepted_per_step} for one in result.tallies.drafts
+        ],
         "tenants": [
             {
                 "name": one.name, "requests": one.requests, "finished": one.finished, "dropped": one.dropped,

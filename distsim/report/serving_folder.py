@@ -27,7 +27,8 @@ TABLES = ("requests", "iterations", "replicas", "series")
 #: columns of distsim.serving.log -> their names with units
 _LOG = {
     "replica": "replica", "start": "start_ps", "ps": "each_ps", "count": "count", "sequences": "generating", "kv": "kv_tokens",
-    "prefills": "prompts", "tokens": "prompt_tokens", "waiting": "waiting", "used": "kv_blocks",
+    "prefills": "prompts", "tokens": "prompt_tokens", "attended": "prompt_attended_tokens", "waiting": "waiting",
+    "used": "kv_blocks",
 }  # fmt: skip
 
 

@@ -54,6 +54,8 @@ def write_timeline(path: str | os.PathLike[str], result: ServingResult) -> None:
 
 def check_timeline(path: str) -> None:
     """Refuse, before any work, what could not be written. Raises ConfigError."""
+    if not path.endswith((".json", ".json.gz")):
+        raise ConfigError("has no ending of a timeline", where=path, expected="timeline.json or timeline.json.gz")
     folder = Path(path).absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"cannot be written: no folder {folder} to write to", where=path)

@@ -15,7 +15,8 @@ from distsim.serving.scheduler import Scheduler
 
 
 class Ahead(Scheduler):
-    """To be inherited before a policy, whose rules it leaves alone but for the late part of the queue."""
+    """To be inherited before a policy, whose rules it leaves alone but for the late part of the queue. vLLM's policies have
+    rules of their own for it (``vllm_v1:ahead=true``: seats and blocks come free later, too)."""
 
     #: requests at the head of the queue that were there when the last batch was formed, and whether others came too late for it
     _seen = 0

@@ -125,6 +125,13 @@ class Deployment(Parameters):
         return self.max_tokens or self.software.tokens
 
     @property
+    def sequences(self) -> int:
+        """Most sequences of an iteration. vLLM takes its 1024 where the GPU has 70 GiB or more and is no A100, else 256
+        (``EngineArgs.get_batch_defaults``, vllm/engine/arg_utils.py)."""
+        large = self.device.memory >= 70 * 2**30 and not self.device.name.startswith("a100")
+        return self.software.sequences if large or self.backend != "vllm" else min(256, self.software.sequences)
+
+    @property
     def block_tokens(self) -> int:
         """Tokens of a KV block."""
         return self.block

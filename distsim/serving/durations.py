@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 
 from distsim.errors import ConfigError
+from distsim.params import SEPARATOR
 from distsim.units import parse_time
 
 
@@ -21,13 +22,29 @@ def _plain(value: Any) -> Any:
     return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def timed(text: str) -> int:
+    """Picoseconds of a time with its unit; 0 needs none. Raises ConfigError.
+
+    >>> timed("50ms"), timed("0")
+    (50000000000, 0)
+    """
+    found = parse_time(text)
+    if found and re.fullmatch(r"\s*[+-]?[\d.eE+-]+\s*", text):
+        raise ConfigError(f"{text!r} has no unit: expected something like 2s or 50ms")
+    return found
+
+
 def _time(text: str) -> str:
     try:
-        parse_time(text)
+        timed(text)
     except ConfigError as error:
         raise ValueError(str(error)) from None
-    if re.fullmatch(r"\s*[+-]?[\d.eE+-]+\s*", text) and float(text) != 0:
-        raise ValueError(f"{text!r} has no unit; write {text}s, {text}ms ...")
+    return text
+
+
+def _times(text: str) -> str:
+    for part in text.split(SEPARATOR):
+        _time(part)
     return text
 
 
@@ -41,3 +58,5 @@ def _some_time(text: str) -> str:
 Duration = Annotated[str, BeforeValidator(_plain), AfterValidator(_time)]
 #: the same, more than nothing
 SomeTime = Annotated[str, BeforeValidator(_plain), AfterValidator(_some_time)]
+#: one or several, joined by ``+``
+Durations = Annotated[str, BeforeValidator(_plain), AfterValidator(_times)]

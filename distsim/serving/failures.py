@@ -43,25 +43,25 @@ UNLUCKY = "its replicas failed too often"
 class Mtbf(Parameters):
     """Random failures of every replica."""
 
-    hours: float = Field(gt=0, description="mean time in service between failures of one replica")
-    repair: SomeTime = Field(description="mean time to repair")
+    hours: float = Field(gt=0, examples=[100], description="mean time in service between failures of one replica")
+    repair: SomeTime = Field(examples=["10min"], description="mean time to repair")
     fixed: bool = Field(False, description="every repair takes just that")
 
 
 class Down(Parameters):
     """One failure."""
 
-    at: Duration
-    replica: int = Field(ge=0, description="its number")
+    at: Duration = Field(examples=["60s"], description="since the start")
+    replica: int = Field(ge=0, examples=[0], description="its number")
     repair: Duration | None = Field(None, description="how long it takes; default: for good")
 
 
 class Slow(Parameters):
     """A replica is slow for a time."""
 
-    at: Duration
-    replica: int = Field(ge=0, description="its number")
-    factor: float = Field(gt=0, description="iterations take so many times as long")
+    at: Duration = Field(examples=["60s"], description="since the start")
+    replica: int = Field(ge=0, examples=[0], description="its number")
+    factor: float = Field(gt=0, examples=[2], description="iterations take so many times as long")
     until: Duration | None = Field(None, description="default: to the end")
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from distsim.serving.log import IterationLog
 from distsim.serving.replica import Replica
 from distsim.serving.request import Request
 from distsim.serving.scheduler import Scheduler, SchedulerParams
+from distsim.serving.schedulers.vllm_v1 import VllmV1
 from distsim.serving.speculation import Acceptance, SpeculativeTimes, speculation_of
 from distsim.topology.graph import Topology
 
@@ -58,6 +59,8 @@ def scheduler_options(text: str, usual: Mapping[str, Any] | None = None) -> tupl
     found: type[Scheduler] = lookup("scheduler", name)
     fields = found.Params.model_fields
     more = {key: value for key, value in (usual or {}).items() if key in fields}
+    if not issubclass(found, VllmV1):
+        more.pop("max_num_seqs", None)  # other policies have defaults of their own
     if fields["block"].default != SchedulerParams.model_fields["block"].default:
         more.pop("block", None)  # a policy with blocks of its own
     return found, validated(found.Params, name, {**more, **options})
@@ -85,15 +88,16 @@ def _equip(scheduler: Scheduler, pool: Pool, acceptance: Acceptance | None) -> N
         scheduler.transfers = Transfers()
     if swaps:
         assert scheduler.transfers is not None
-        scheduler.swap = swap_of(params, block_bytes, scheduler.transfers)
+        scheduler.swap = swap_of(params, block_bytes, scheduler.transfers, kv.block)
     if pool.kv_tiers:
         assert scheduler.transfers is not None
         if not isinstance(kv, PrefixBlocks):
             raise ConfigError(
                 f"{pool.scheduler} finds no prefixes to keep", where=f"kv_tiers={pool.kv_tiers}",
-                expected="a policy with prefix_caching, and requests with hashes of their blocks",
+                expected="a policy with prefix_caching, and requests that share prefixes: --sessions turns=4,prefixes=8, or a "
+                "file with a column hashes (docs/requests.md)",
             )  # fmt: skip
-        kv.tiers = tiers_of(pool.kv_tiers, block_bytes * kv.weight, scheduler.transfers)
+        kv.tiers = tiers_of(pool.kv_tiers, block_bytes * kv.weight, scheduler.transfers, kv.hash_block)
     if acceptance is not None:
         if not scheduler.speculates:
             raise ConfigError(f"{pool.scheduler} knows no speculative decoding", where=f"speculation={pool.speculation}")
@@ -102,7 +106,9 @@ def _equip(scheduler: Scheduler, pool: Pool, acceptance: Acceptance | None) -> N
 
 def usual_options(deployment: Deployment) -> dict[str, int]:
     """What a deployment's software has for a scheduler."""
-    return {"block": deployment.block_tokens, "max_num_batched_tokens": deployment.budget}
+    return {
+        "block": deployment.block_tokens, "max_num_batched_tokens": deployment.budget, "max_num_seqs": deployment.sequences,
+    }  # fmt: skip
 
 
 def make_times(pool: Pool, topology: Topology | None) -> IterationTimes:

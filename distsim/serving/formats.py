@@ -39,10 +39,14 @@ FORMATS = {
         Format("int4", 0.5 + 2.0 / 32, "bf16"),
     )
 }
+#: other names: 16 bits are 16 bits, GPUs multiply both kinds at one rate
+ALIASES = {"fp16": "bf16", "float16": "bf16", "half": "bf16", "bfloat16": "bf16"}
 
 
 def format_named(name: str, *, where: str = "") -> Format:
-    """The format of that name. Raises UnknownNameError."""
-    if name not in FORMATS:
-        raise UnknownNameError("weight format", name, FORMATS, where=where)
-    return FORMATS[name]
+    """The format of that name, in capitals or not, or its alias. Raises UnknownNameError."""
+    folded = name.strip().lower()
+    found = FORMATS.get(ALIASES.get(folded, folded))
+    if found is None:
+        raise UnknownNameError("weight format", folded, [*FORMATS, *ALIASES], where=where)
+    return found

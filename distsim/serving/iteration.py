@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 
@@ -31,9 +32,23 @@ class Shape(NamedTuple):
         return prefills[0][0] if len(prefills) == 1 else sum([new for new, _ in prefills])
 
     @property
+    def attended(self) -> int:
+        """See attended."""
+        return attended(self.prefills)
+
+    @property
     def tokens(self) -> int:
         """New tokens: rows of the linear layers."""
         return self.prompt_tokens + self.sequences * self.width
+
+
+def attended(prefills: Iterable[tuple[int, int]]) -> int:
+    """Tokens that the new ones of prompts attend to, counted for each of them: those cached before, those before it, itself.
+
+    >>> attended([(3, 10)])
+    36
+    """
+    return sum([new * cached + new * (new + 1) // 2 for new, cached in prefills])
 
 
 class IterationTimes(Protocol):

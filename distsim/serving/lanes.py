@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from distsim.serving.batch import Batch
-from distsim.serving.iteration import Shape
+from distsim.serving.iteration import Shape, attended
 from distsim.serving.replica import AHEAD, Replica
 from distsim.serving.request import Request
 from distsim.serving.scheduler import Scheduler
@@ -44,6 +44,11 @@ class GroupShape(NamedTuple):
     def prompt_tokens(self) -> int:
         """See Shape."""
         return sum(new for new, _ in self.prefills)
+
+    @property
+    def attended(self) -> int:
+        """See Shape."""
+        return attended(self.prefills)
 
     @property
     def tokens(self) -> int:

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: columns of a row. ``count`` iterations of ``ps`` each follow one another from ``start``; ``sequences`` generate, with ``kv``
-#: tokens in cache before the first of them; ``prefills`` prompts compute ``tokens`` new tokens; ``waiting`` and ``used``: queue
-#: and KV blocks in use when it began. With several pipeline stages a row is a batch from start to end, ``ps`` all of it.
-COLUMNS = ("replica", "start", "ps", "count", "sequences", "kv", "prefills", "tokens", "waiting", "used")
+#: tokens in cache before the first of them; ``prefills`` prompts compute ``tokens`` new tokens, which attend to ``attended``
+#: tokens, counted for each of them (distsim.serving.iteration.attended: what was in cache before counts); ``waiting`` and
+#: ``used``: queue and KV blocks in use when it began. With several pipeline stages a row is a batch from start to end, ``ps``
+#: all of it.
+COLUMNS = ("replica", "start", "ps", "count", "sequences", "kv", "prefills", "tokens", "attended", "waiting", "used")
 
 
 class IterationLog:

@@ -9,9 +9,12 @@ from typing import Any, Protocol
 from distsim.kernel.clock import Call, Clock
 from distsim.serving.batch import Batch
 from distsim.serving.iteration import IterationTimes
+from distsim.serving.kv.swap import Swap
+from distsim.serving.kv.tiers import Tier
 from distsim.serving.log import IterationLog
 from distsim.serving.request import Request
 from distsim.serving.scheduler import Scheduler
+from distsim.serving.tally import counters
 
 #: runs of equal iterations that a stretch is planned ahead for: it may be cut by an arrival, and the rest was in vain
 AHEAD = 32
@@ -96,6 +99,7 @@ class Replica:
         self.abandoned: Callable[[Request, Replica], None] | None = None
         self._abandoned: list[Request] = []  #: given up, and to leave with the iteration that they are in
         self._before = {"preemptions": 0, "lookups": 0, "hits": 0}  #: counted before failures
+        self.former: list[Tier | Swap] = []  #: what counted in schedulers before failures
         self._pristine: Scheduler | None = None  #: the empty scheduler, of a replica that may fail
         self._clock = clock
         self._env = clock.env  # NOTE: its _now spares the hot path a property
@@ -222,6 +226,7 @@ class Replica:
         for name in self._before:
             self._before[name] = self.count(name)
         self._pristine = deepcopy(made)
+        self.former += counters(self.scheduler)
         self.scheduler = made
 
     def launch(self, now: int) -> None:
@@ -315,7 +320,7 @@ class Replica:
         now = self._env._now
         scheduler = self.scheduler
         self._log.append((
-            self.number, now, ps, 1, shape.sequences, shape.kv, len(shape.prefills), shape.prompt_tokens,
+            self.number, now, ps, 1, shape.sequences, shape.kv, len(shape.prefills), shape.prompt_tokens, shape.attended,
             len(scheduler.waiting), scheduler.kv.used,
         ))  # fmt: skip
         self.iterations += 1
@@ -331,7 +336,7 @@ class Replica:
         """One iteration that takes as long as it takes."""
         shape, now, epoch = batch.shape(), self._env._now, self._epoch
         scheduler, number = self.scheduler, self.number
-        what = (1, shape.sequences, shape.kv, len(shape.prefills), shape.prompt_tokens)
+        what = (1, shape.sequences, shape.kv, len(shape.prefills), shape.prompt_tokens, shape.attended)
         then = (len(scheduler.waiting), scheduler.kv.used)
         self.iterations += 1
 
@@ -367,7 +372,7 @@ class Replica:
                 self.busy += ps
         scheduler = self.scheduler
         self._log.append((
-            self.number, now, at - now, 1, shape.sequences, shape.kv, len(shape.prefills), shape.prompt_tokens,
+            self.number, now, at - now, 1, shape.sequences, shape.kv, len(shape.prefills), shape.prompt_tokens, shape.attended,
             len(scheduler.waiting), scheduler.kv.used,
         ))  # fmt: skip
         self.iterations += 1
@@ -431,7 +436,7 @@ class Replica:
             if count > upto - before:
                 count = upto - before
             now_used = used + decodes.grown(before) if before else used
-            append((number, start, ps, count, n, kv + n * before, 0, 0, waiting, now_used))
+            append((number, start, ps, count, n, kv + n * before, 0, 0, 0, waiting, now_used))
             busy += ps * count
         self.busy += busy
         self.iterations += upto

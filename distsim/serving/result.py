@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from distsim.serving.replica import Replica
 from distsim.serving.request import Request
+from distsim.serving.tally import Tallies
 
 #: ``RequestColumns.status``
 FINISHED, DROPPED, UNFINISHED = 0, 1, 2
@@ -39,6 +40,9 @@ class RequestColumns:
 
     def __len__(self) -> int:
         return len(self.arrival)
+
+    def __repr__(self) -> str:
+        return f"RequestColumns({len(self)} requests, {int(np.count_nonzero(self.done))} finished)"
 
     @property
     def done(self) -> NDArray[np.bool_]:
@@ -89,7 +93,7 @@ class ServingResult:
     """A simulated service.
 
     end: ps at which the last request left. iterations: columns of distsim.serving.log. counts: events, and what operators ask
-    for (dropped by reason among them).
+    for (dropped by reason among them). tallies: what tiers of KV cache, swapping and drafts did.
     """
 
     requests: RequestColumns
@@ -100,6 +104,7 @@ class ServingResult:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    tallies: Tallies = field(default_factory=Tallies)
 
     def __repr__(self) -> str:
         done = int(np.count_nonzero(self.requests.done))

@@ -25,6 +25,7 @@ from distsim.serving.router import Router
 NOBODY = "no replica in service"
 ORPHAN = "the turn before it was dropped"
 STOPPED = "past its deadline, while it was served"
+TOO_LONG = "prompt of max_model_len or more"
 
 
 class Gate:
@@ -59,14 +60,17 @@ class Service:
     """
 
     def __init__(
-        self, clock: Clock, table: Requests, router: Router, concurrency: int = 0, turnaround: int = 0, gate: Gate | None = None
+        self, clock: Clock, table: Requests, router: Router, concurrency: int = 0, turnaround: int = 0,
+        gate: Gate | None = None, longest: int = 0,
     ) -> None:  # fmt: skip
         """concurrency: closed loop: arrivals are ignored, so many requests, or sessions, are kept in the system (0: open loop).
-        turnaround: ps that a client of the closed loop takes from an answer to its next request."""
+        turnaround: ps that a client of the closed loop takes from an answer to its next request.
+        longest: tokens of a sequence; a prompt with no room for an answer is dropped (0: none is)."""
         self.clock = clock
         self.table = table
         self.router = router
         self.gate = gate
+        self._longest = longest
         self.replicas: list[Replica] = []
         self.front: list[Replica] = []  #: those that take new requests, in order of their numbers
         self.door: deque[Request] = deque()  #: nobody takes them now, first come first served
@@ -112,18 +116,14 @@ class Service:
 
     def _arrive(self, _: object) -> None:
         arrivals, order, now = self._arrivals, self._order, self.clock.env._now
-        count, gate = len(order), self.gate
+        count = len(order)
         while self._next < count:
             row = order[self._next]
             if arrivals[row] > now:
                 self.clock.call_at(arrivals[row], self._arrive, priority=LATE)
                 break
             self._next += 1
-            request = self._take(row, arrivals[row])
-            if gate is None:
-                self.admit(request)
-            else:
-                gate.arrive(request, self)
+            self._come(self._take(row, arrivals[row]))
 
     def _take(self, row: int, arrival: int) -> Request:
         """A row as a request."""
@@ -137,8 +137,13 @@ class Service:
 
     def _enter(self, row: int) -> None:
         """A row arrives now, whatever the table says."""
-        request = self._take(row, self.clock.now)
-        if self.gate is None:
+        self._come(self._take(row, self.clock.now))
+
+    def _come(self, request: Request) -> None:
+        """A request is there."""
+        if self._longest and request.prompt >= self._longest:
+            self.drop(request, TOO_LONG)
+        elif self.gate is None:
             self.admit(request)
         else:
             self.gate.arrive(request, self)

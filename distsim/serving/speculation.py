@@ -32,7 +32,9 @@ class DraftParams(Parameters):
     """Options of ``draft:...``."""
 
     tokens: Count = Field(4, description="tokens proposed per iteration")
-    acceptance: float = Field(ge=0, le=1, description="probability that a proposed token is right, if those before it are")
+    acceptance: float = Field(
+        ge=0, le=1, examples=[0.7], description="probability that a proposed token is right, if those before it are"
+    )
     cost: float = Field(0.1, ge=0, description="time of proposing a token, as a share of an iteration that only generates")
     seed: int = Field(0, ge=0, description="of the draws, which are per request")
 
@@ -64,6 +66,11 @@ class Acceptance:
         self.rate = params.acceptance
         self._stream = (params.seed, "speculation", *name)
         self._drawn: dict[int, Sequence[int]] = {}
+        self.steps = self.came = 0  #: iterations of single sequences, and tokens that came out of them
+
+    def __deepcopy__(self, memo: object) -> Acceptance:
+        """Draws are a function of the request, so that copies of a scheduler share them, and the counts."""
+        return self
 
     def emitted(self, row: int, left: int, output: int) -> int:
         """Tokens that request ``row`` emits next, ``left`` of its ``output`` before; no more than those."""
@@ -135,15 +142,19 @@ class SpeculativeCohort(Cohort):
         """See Cohort; ``count`` is 1."""
         assert count == 1
         done = []
+        came = 0
+        self._acceptance.steps += len(self.members)
         for request in self.members:
             request.blocks += self.begins(request)
             emitted = self._acceptance.emitted(request.row, request.left, request.output)
             request.computed += emitted
             request.left -= emitted
             self.kv += emitted
+            came += emitted
             if not request.left:
                 done.append(request)
                 self._acceptance.forget(request.row)
+        self._acceptance.came += came
         self._longest = None
         for request in done:
             self.remove(request)

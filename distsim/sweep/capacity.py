@@ -124,7 +124,8 @@ def capacity(
     def tried(seed: int) -> Callable[[float], Trial]:
         def one(load: float) -> Trial:
             place = f"seed {len(borders) + 1} of {len(seeds)}"
-            say(None, f"{place}, run {len(trials) + 1}: {load:.4g} requests/s")
+            said = "all requests at once" if load == ceiling else f"{load:.4g} requests/s"
+            say(None, f"{place}, run {len(trials) + 1}: {said}")
             trials.append(run(load, seed))
             return trials[-1]
 

@@ -154,10 +154,11 @@ def _scheduler(row: Row, generated: bool, isl: int, clients: int, again: bool) -
         budget = clients + isl + _ROOM if generated else max(8192, isl + clients)
         return f"trtllm:max_batch_size={clients},max_num_tokens={budget}"
     if backend == "vllm":
-        policy = "vllm_v1" if _version(row) < _ASYNC else "vllm_async"
+        ahead = str(_version(row) >= _ASYNC).lower()
         budget = clients + isl + _ROOM if generated else 8192
         caching = str(again).lower()
-        return f"{policy}:max_num_seqs={max(clients, 256)},max_num_batched_tokens={budget},prefix_caching={caching}"
+        seats = max(clients, 256)
+        return f"vllm_v1:ahead={ahead},max_num_seqs={seats},max_num_batched_tokens={budget},prefix_caching={caching}"
     if generated:
         mixed = "true" if _version(row) >= _MIXED else "false"
         return f"sglang_async:max_num_seqs={clients},mixed={mixed},prefix_caching=false"

@@ -24,12 +24,14 @@ SMALL = ["serve", "--model", "llama3-8b", "--cluster", "h100:gpus=1", "--request
 KEYS = {
     "": {"format", "schema", "answer", "requests", "latencies", "throughput", "goodput", "limit", "kv", "prefix_cache",
          "iterations", "gpus", "gpu_seconds", "price", "energy_estimate", "relative_error", "tenants", "replica_count",
-         "replicas", "end_ps", "warnings", "counts", "spec", "provenance"},
+         "replicas", "end_ps", "warnings", "counts", "spec", "provenance", "measured_relative_error", "tiers", "swap",
+         "speculation"},
     "requests": {"asked", "finished", "dropped", "unfinished", "dropped_by_reason", "restarted"},
     "latencies": {"ttft_ps", "tpot_ps", "latency_ps", "queueing_ps", "normalised_ps", "between_tokens_ps",
                   "longest_between_tokens_ps"},
     "goodput": {"slo", "share", "requests_per_s", "met"},
-    "limit": {"by", "of", "because", "waiting_share", "kv_short_share", "kv_short_share_of_waiting", "time_shares"},
+    "limit": {"by", "of", "because", "waiting_share", "kv_short_share", "kv_short_share_of_waiting",
+              "seats_taken_share", "time_shares"},
     "kv": {"mean_share", "peak_share"},
     "iterations": {"count", "batch_mean", "batch_most", "busy_share", "preemptions", "prompt_tokens", "recomputed_tokens"},
 }  # fmt: skip
@@ -191,7 +193,7 @@ def test_help_is_light_and_quick():
     began = time.perf_counter()
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"
-    assert "azure_conv.csv" in out
+    assert "traces/chat_sessions.jsonl" in out
     assert "--slo" in out
     assert time.perf_counter() - began < 2.0  # 0.06 s on an idle machine
 

@@ -16,8 +16,7 @@ from distsim.errors import ConfigError
 from distsim.params import SEPARATOR
 from distsim.registry import register
 from distsim.serving.autoscaling import Load, ScalingParams
-from distsim.serving.durations import Duration, SomeTime, ps
-from distsim.units import parse_time
+from distsim.serving.durations import Duration, SomeTime, ps, timed
 
 
 def _entries(text: str) -> list[tuple[int, int]]:
@@ -27,7 +26,7 @@ def _entries(text: str) -> list[tuple[int, int]]:
         time, at, count = part.partition("@")
         if not at or not count.strip().isdigit():
             raise ConfigError(f"{part!r} is not TIME@REPLICAS", expected="something like 0s@2+8h@8")
-        found.append((parse_time(time), int(count)))
+        found.append((timed(time), int(count)))
     if [one for one, _ in found] != sorted({one for one, _ in found}):
         raise ConfigError(f"times of {text!r} do not ascend")
     return found
@@ -48,7 +47,7 @@ class Schedule:
     class Params(ScalingParams):
         """The plan."""
 
-        plan: Annotated[str, AfterValidator(_plan)] = Field(description="TIME@REPLICAS, joined by +")
+        plan: Annotated[str, AfterValidator(_plan)] = Field(examples=["0s@2+8h@8"], description="TIME@REPLICAS, joined by +")
         period: SomeTime | None = Field(None, description="begin anew every so often")
         cooldown: Duration = Field("0", description="a replica goes when it was not wanted for so long")
 

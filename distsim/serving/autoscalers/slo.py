@@ -25,7 +25,7 @@ class Slo:
     class Params(ScalingParams):
         """The promise."""
 
-        ttft: SomeTime = Field(description="time to the first token that is promised")
+        ttft: SomeTime = Field(examples=["1s"], description="time to the first token that is promised")
         quantile: float = Field(0.9, gt=0, le=1, description="share of requests that shall have it in time")
         low: float = Field(0.5, ge=0, lt=1, description="share of the promise below which one replica less is tried")
 

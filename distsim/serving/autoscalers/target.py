@@ -22,7 +22,7 @@ class Target:
     class Params(ScalingParams):
         """The tolerance is Kubernetes's default."""
 
-        outstanding: float = Field(gt=0, description="requests per replica, waiting or served")
+        outstanding: float = Field(gt=0, examples=[8], description="requests per replica, waiting or served")
         tolerance: float = Field(0.1, ge=0, lt=1, description="relative distance from the target that changes nothing")
 
     waits = False

@@ -29,10 +29,14 @@ class SwapParams(Parameters):
 class Swap:
     """used + free = total, in blocks; every block here belongs to a request that waits for its return."""
 
-    def __init__(self, total: int, block_ps: int, transfers: Transfers) -> None:
-        """total: blocks that the host has room for. block_ps: of copying one."""
+    def __init__(
+        self, total: int, block_ps: int, transfers: Transfers, block_bytes: float = 0.0, block_tokens: int = 0
+    ) -> None:
+        """total: blocks that the host has room for. block_ps: of copying one. block_bytes, block_tokens: of one, on a GPU."""
         self.total = self.free = total
         self.out = self.back = 0  #: blocks copied to the host, and from it
+        self.block_bytes = block_bytes
+        self.block_tokens = block_tokens
         self._block_ps = block_ps
         self._transfers = transfers
         self._held: dict[Request, int] = {}
@@ -63,9 +67,10 @@ class Swap:
         self.free += self._held.pop(request)
 
 
-def swap_of(params: SwapParams, block_bytes: float, transfers: Transfers) -> Swap:
-    """What options ask for, with blocks of so many bytes per GPU. Raises ConfigError where no block fits."""
+def swap_of(params: SwapParams, block_bytes: float, transfers: Transfers, block_tokens: int = 0) -> Swap:
+    """What options ask for, with blocks of so many bytes per GPU and tokens. Raises ConfigError where no block fits."""
     total = int(parse_size(params.swap_space) // block_bytes)
     if total < 1:
         raise ConfigError(f"swap_space {params.swap_space} holds no KV block of {block_bytes:.0f} bytes", where="scheduler")
-    return Swap(total, round(block_bytes / parse_bandwidth(params.swap_bandwidth) * PS_PER_S), transfers)
+    block_ps = round(block_bytes / parse_bandwidth(params.swap_bandwidth) * PS_PER_S)
+    return Swap(total, block_ps, transfers, block_bytes, block_tokens)

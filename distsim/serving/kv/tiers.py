@@ -18,7 +18,8 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from distsim.errors import ConfigError
-from distsim.params import SEPARATOR, Bandwidth, Latency, Parameters, Size, parse, validated
+from distsim.params import SEPARATOR, Bandwidth, Parameters, Size, parse, validated
+from distsim.serving.durations import Duration
 from distsim.serving.kv.transfers import Transfers
 from distsim.units import PS_PER_S, parse_bandwidth, parse_size, parse_time
 
@@ -26,23 +27,29 @@ from distsim.units import PS_PER_S, parse_bandwidth, parse_size, parse_time
 class TierParams(Parameters):
     """Options of one tier; sizes and rates are the share of one GPU."""
 
-    size: Size = Field(description="of the memory, per GPU")
-    bandwidth: Bandwidth = Field(description="of loads from it, per GPU")
-    latency: Latency = Field("0ns", description="of the loads of one request, once")
+    size: Size = Field(examples=["100GB"], description="of the memory, per GPU")
+    bandwidth: Bandwidth = Field(examples=["50GB/s"], description="of loads from it, per GPU")
+    latency: Duration = Field("0ns", description="of the loads of one request, once")
     overlap: bool = Field(False, description="load beside the iteration that needs it, layer by layer")
 
 
 class Tier:
     """One memory. Contents are numbers of prefixes, the least recently used first. written = len + dropped at all times."""
 
-    def __init__(self, name: str, room: int, load_ps: int, latency: int = 0, *, overlap: bool = False) -> None:
-        """room: numbers that it holds. load_ps: of loading one."""
+    def __init__(
+        self, name: str, room: int, load_ps: int, latency: int = 0, *, overlap: bool = False, number_bytes: float = 0.0,
+        number_tokens: int = 0,
+    ) -> None:  # fmt: skip
+        """room: numbers that it holds. load_ps: of loading one. number_bytes, number_tokens: what one stands for, on a GPU."""
         self.name = name
         self.room = room
         self.load_ps = load_ps
         self.latency = latency
         self.overlap = overlap
+        self.number_bytes = number_bytes
+        self.number_tokens = number_tokens
         self.written = self.loaded = self.dropped = 0
+        self.asked = 0  #: requests that loaded from it
         self._held: OrderedDict[int, None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -96,12 +103,13 @@ class Tiers:
             asked.add(tier)
         for tier in self.tiers:
             if tier in asked:
+                tier.asked += 1
                 self._transfers.add(tier.latency, background=tier.overlap)
 
 
-def tiers_of(text: str, number_bytes: float, transfers: Transfers) -> Tiers:
+def tiers_of(text: str, number_bytes: float, transfers: Transfers, number_tokens: int = 0) -> Tiers:
     """``NAME:size=...,bandwidth=...`` of one tier or several joined by ``+``; number_bytes: of what one number stands for, on a
-    GPU.
+    GPU; number_tokens: how many tokens that is.
 
     Raises ConfigError: malformed, a name twice, or a tier that holds not one number.
     """
@@ -115,5 +123,6 @@ def tiers_of(text: str, number_bytes: float, transfers: Transfers) -> Tiers:
         if room < 1:
             raise ConfigError(f"size {params.size} holds no prefix of {number_bytes:.0f} bytes", where=part)
         load = round(number_bytes / parse_bandwidth(params.bandwidth) * PS_PER_S)
-        made.append(Tier(name, room, load, parse_time(params.latency), overlap=params.overlap))
+        sizes = {"number_bytes": number_bytes, "number_tokens": number_tokens}
+        made.append(Tier(name, room, load, parse_time(params.latency), overlap=params.overlap, **sizes))
     return Tiers(made, transfers)

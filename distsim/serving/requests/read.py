@@ -21,8 +21,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from distsim.errors import ConfigError, UnknownNameError
-from distsim.params import Count, Latency, Parameters, parse, text_of, validated
+from distsim.params import Count, Parameters, parse, text_of, validated
 from distsim.registry import lookup, names
+from distsim.serving.durations import Duration
 from distsim.serving.requests.process import ArrivalProcess, Rate
 from distsim.serving.requests.ranges import Lengths, TokenCount, Tokens
 from distsim.serving.requests.sessions import Limits, SessionParameters, requests_of_sessions
@@ -52,10 +53,10 @@ class RequestsSpec(Parameters):
     lengths: str | None = Field(None, description="a law of lengths, such as lognormal:...; for a file: instead of its own")
     sessions: str | None = Field(None, description="turns, shared prefixes: turns=4,think=10s,prefixes=8,prefix_tokens=512")
     n: Count | None = Field(None, description="number of requests; of a file: the first so many")
-    duration: Latency | None = Field(None, description="of arrivals; of a file: of the trace, before it is stretched")
+    duration: Duration | None = Field(None, description="of arrivals; of a file: of the trace, before it is stretched")
     qps: Rate | None = Field(None, description="mean requests per second, whatever the spec says; of sessions: sessions")
     stretch: Factor | None = Field(None, description="file: multiplies times between arrivals")
-    start: Latency | None = Field(None, description="file: leave out what arrives earlier")
+    start: Duration | None = Field(None, description="file: leave out what arrives earlier")
     order: Order | None = Field(None, description="file: rows out of order: error (default) or sort")
     zero: Zero | None = Field(None, description="file: rows with 0 tokens: clamp (default), drop or error")
     max_prompt: TokenCount | None = Field(None, description="longer prompts are clamped, counted in a warning")
@@ -63,7 +64,7 @@ class RequestsSpec(Parameters):
     max_total: Annotated[int, Field(ge=2)] | None = Field(None, description="prompt and answer together; answers yield first")
     tenant: str | None = Field(None, description="whose they all are")
     priority: int | None = Field(None, description="of all; smaller goes first")
-    deadline: Latency | None = Field(None, description="after arrival: the client gives up")
+    deadline: Duration | None = Field(None, description="after arrival: the client gives up")
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")

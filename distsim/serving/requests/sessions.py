@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from distsim.errors import ConfigError
-from distsim.params import Count, Latency, Parameters
+from distsim.params import Count, Parameters
+from distsim.serving.durations import Duration
 from distsim.serving.requests.lengths.zipf import zipf_ranks
 from distsim.serving.requests.process import MOST, ArrivalProcess
 from distsim.serving.requests.ranges import Lengths, Range, bounds
@@ -38,9 +39,9 @@ class SessionParameters(Parameters):
 
     turns: Annotated[float, Field(ge=1, le=1000)] = Field(1.0, description="mean turns of a session")
     spread: Literal["geometric", "fixed"] = Field("geometric", description="law of the number of turns, from 1 on")
-    think: Latency = Field("10s", description="mean time from an answer's end to the next turn")
+    think: Duration = Field("10s", description="mean time from an answer's end to the next turn")
     think_cv: Annotated[float, Field(ge=0, le=10)] = Field(1.0, description="its variation; 1 is exponential, 0 constant")
-    answer: Latency | None = Field(None, description="time per output token that is taken for granted; turns then do not wait")
+    answer: Duration | None = Field(None, description="time per output token that is taken for granted; turns then do not wait")
     prefixes: Annotated[int, Field(ge=0, le=1_000_000)] = Field(0, description="system prompts that sessions share")
     prefix_tokens: Range = Field("512", description="their lengths, MIN-MAX or one number")
     prefix_theta: Annotated[float, Field(ge=0, le=10)] = Field(1.0, description="Zipf skew of their popularity; 0: all alike")

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from distsim.errors import ConfigError
-from distsim.params import Count, Latency, Parameters
+from distsim.params import Count, Parameters
 from distsim.registry import lookup, names
+from distsim.serving.durations import Duration
 from distsim.serving.requests.columns import Columns, load, nearest
 from distsim.serving.requests.process import Rate
 from distsim.serving.requests.table import Requests, requests_of
@@ -78,11 +79,11 @@ class Format(Protocol):
 class ReplayParameters(Parameters):
     """Of every format: ``azure:file=azure_conv.csv,stretch=4``."""
 
-    file: str = Field(description="plain or .gz")
+    file: str = Field(examples=["requests.csv"], description="plain or .gz")
     stretch: Factor | None = Field(None, description="multiplies all times between arrivals; 4 is a quarter of the load")
     qps: Rate | None = Field(None, description="rescales to this mean rate instead, requests per second")
-    start: Latency | None = Field(None, description="leave out what arrives earlier in the trace")
-    duration: Latency | None = Field(None, description="leave out what arrives this long after start in the trace, or later")
+    start: Duration | None = Field(None, description="leave out what arrives earlier in the trace")
+    duration: Duration | None = Field(None, description="leave out what arrives this long after start in the trace, or later")
     limit: Count | None = Field(None, description="the first so many of what is left")
     order: Order = Field("error", description="rows out of order of arrival: refuse, or sort (counted in a warning)")
     zero: Zero = Field("clamp", description="rows with 0 prompt or output tokens: make it 1, drop (both counted), or refuse")

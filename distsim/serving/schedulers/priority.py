@@ -17,9 +17,9 @@ from bisect import bisect_right
 
 from pydantic import Field, model_validator
 
-from distsim.params import Latency
 from distsim.registry import register
 from distsim.serving.batch import Batch
+from distsim.serving.durations import Duration
 from distsim.serving.kv.blocks import Blocks
 from distsim.serving.request import Request
 from distsim.serving.schedulers.vllm_v1 import VllmV1
@@ -34,7 +34,7 @@ class Priority(VllmV1):
         """Those of vllm_v1, and:"""
 
         preempt: bool = Field(False, description="lower classes that run make room for the first in line")
-        aging: Latency = Field("0ns", description="a class is worth so much of waiting; 0: classes are strict")
+        aging: Duration = Field("0ns", description="a class is worth so much of waiting; 0: classes are strict")
 
         @model_validator(mode="after")
         def _recomputed(self) -> Priority.Params:

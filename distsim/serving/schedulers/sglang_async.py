@@ -13,4 +13,4 @@ from distsim.serving.schedulers.sglang import Sglang
 
 @register("scheduler", "sglang_async")
 class SglangAsync(Ahead, Sglang):
-    """As ``sglang``; what arrives during an iteration misses the next one."""
+    """SGLang with its overlap scheduler: longest cached prefix first; what arrives during an iteration misses the next one."""

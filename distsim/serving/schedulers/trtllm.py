@@ -69,7 +69,7 @@ class InFlight(Scheduler):
 
 @register("scheduler", "trtllm")
 class Trtllm(Ahead, InFlight):
-    """The same, formed one iteration ahead unless ``overlap`` is off."""
+    """Whole prompts beside generation, room for all of a request reserved; formed one ahead unless ``overlap`` is off."""
 
     @property
     def ahead(self) -> bool:

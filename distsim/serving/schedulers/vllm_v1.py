@@ -37,7 +37,7 @@ class VllmV1(Scheduler):
     class Params(SwapParams, SchedulerParams):
         """Defaults are vLLM 0.19's for online serving (``EngineArgs``, 80 GB GPUs take 8192 batched tokens)."""
 
-        max_num_seqs: Count = Field(256, description="requests running at once")
+        max_num_seqs: Count = Field(256, description="requests running at once; default of serve: the backend's")
         max_num_batched_tokens: Count = Field(8192, description="tokens of an iteration")
         prefix_caching: bool = Field(True, description="find the beginnings of prompts in the KV cache")
         chunked: bool = Field(True, description="compute a prompt in parts where the budget is short")

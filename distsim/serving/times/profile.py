@@ -69,8 +69,8 @@ class ProfileTimes:
     class Params(Parameters):
         """Options of ``profile:...``."""
 
-        folder: str = Field(description="folder of the tables")
-        model: str = Field(description="name or file, see distsim.models.catalog")
+        folder: str = Field(examples=["profiles"], description="folder of the tables")
+        model: str = Field(examples=["llama3-8b"], description="name or file, see distsim.models.catalog")
         tp: Count = Field(1, description="tensor parallel ranks")
         max_num_seqs: Count = Field(256, description="requests running at once, which decides the largest CUDA graph")
         graphs: bool = Field(True, description="batches are padded to CUDA graphs")

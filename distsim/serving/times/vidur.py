@@ -112,8 +112,8 @@ class VidurTimes:
     class Params(Parameters):
         """Options of ``vidur:...``."""
 
-        file: str = Field(description="table of operator durations, .npz")
-        layers: int = Field(ge=1, description="of the whole model")
+        file: str = Field(examples=["table.npz"], description="table of operator durations, .npz")
+        layers: int = Field(ge=1, examples=[32], description="of the whole model")
         gqa: bool = Field(False, description="fewer KV heads than heads")
         pp: int = Field(1, ge=1, description="pipeline stages; they must divide the layers")
         tp: int = Field(1, ge=1, description="tensor-parallel devices")

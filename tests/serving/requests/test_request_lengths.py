@@ -114,7 +114,7 @@ def test_more_requests_begin_with_the_same_lengths(spec, seed, few, more):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("fixed:prompt=10", "Field required"), ("fixed:prompt=0,output=1", "greater than or equal to 1"),
+        ("fixed:prompt=10", "is missing"), ("fixed:prompt=0,output=1", "greater than or equal to 1"),
         ("uniform:prompt=5-1,output=1", "ascends"), ("uniform:prompt=0-5,output=1", "at least 1"),
         ("uniform:prompt=a-b,output=1", "no range"), ("uniform:prompt=1-5", "it takes prompt and output"),
         ("uniform:total=10-20", "it takes prompt and output"), ("uniform:total=1-20,ratio=2", "at least 2"),

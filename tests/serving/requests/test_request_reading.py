@@ -113,7 +113,7 @@ def test_a_spec_is_a_mapping(ten):
         ("poisson:qps=4", {"n": 5}, "how long the requests are"), ("poisson:qps=4", {"lengths": LENGTHS}, "how many requests"),
         ("poisson", {"lengths": LENGTHS, "n": 5}, "no rate"), ("poison:qps=4", {}, "Nearest: poisson"),
         ("azzure:file=x", {}, "Nearest: azure"), ("poisson:qps=4", {"lengths": "lognorml:a=1", "n": 5}, "Nearest: lognormal"),
-        ("azure", {}, "Field required"), ("azure:file=absent.csv", {}, "cannot be read"), ("absent.csv", {}, "no such file"),
+        ("azure", {}, "is missing"), ("azure:file=absent.csv", {}, "cannot be read"), ("absent.csv", {}, "no such file"),
         ("poisson:qps=4", {"lengths": LENGTHS, "n": 0}, "greater than or equal to 1"),
         ("poisson:qps=4", {"qsp": 1}, "Nearest: qps"),
         ("poisson:qps=4", {"lengths": LENGTHS, "n": 5, "stretch": 2}, "stretch is for files"),

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
 
 from distsim.errors import ConfigError
-from distsim.params import SEPARATOR, Latency, Parameters
+from distsim.params import SEPARATOR, Parameters
 from distsim.registry import register
+from distsim.serving.durations import Duration
 from distsim.serving.requests.process import Rate, cut, done, needed
 from distsim.units import PS_PER_S, parse_time
 
@@ -44,9 +45,9 @@ class Diurnal:
         """Of one stream."""
 
         qps: Rate | None = Field(None, description="requests per second, mean over a period")
-        period: Latency = Field("24h", description="after which all repeats")
+        period: Duration = Field("24h", description="after which all repeats")
         amplitude: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="of the sinusoid, relative to the mean")
-        peak: Latency = Field("14h", description="time of the highest rate; the run begins at 0")
+        peak: Duration = Field("14h", description="time of the highest rate; the run begins at 0")
         profile: Annotated[str, AfterValidator(_profile)] | None = Field(
             None, description="rates of even parts of the period, joined by +, instead of the sinusoid"
         )

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from distsim.errors import ConfigError
-from distsim.params import SEPARATOR, Latencies, Parameters
+from distsim.params import SEPARATOR, Parameters
 from distsim.registry import register
+from distsim.serving.durations import Durations
 from distsim.serving.requests.process import MOST, cut, done
 from distsim.units import PS_PER_S, parse_time
 
@@ -49,9 +50,9 @@ class MarkovModulated:
         """Of one stream; states in the order in which they follow each other."""
 
         qps: Annotated[str, BeforeValidator(_text), AfterValidator(_rates)] = Field(
-            description="requests per second in each state, joined by +"
+            examples=["1+20"], description="requests per second in each state, joined by +"
         )
-        sojourn: Latencies = Field(description="mean time in each state, joined by +")
+        sojourn: Durations = Field(examples=["60s+5s"], description="mean time in each state, joined by +")
 
         @model_validator(mode="after")
         def _fit(self) -> Self:

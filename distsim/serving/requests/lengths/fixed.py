@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from pydantic import Field
 
 from distsim.params import Parameters
 from distsim.registry import register
@@ -16,8 +17,8 @@ class Fixed:
     class Params(Parameters):
         """Tokens."""
 
-        prompt: TokenCount
-        output: TokenCount
+        prompt: TokenCount = Field(examples=[1024])
+        output: TokenCount = Field(examples=[128])
 
     def __init__(self, params: Params) -> None:
         self.params = params

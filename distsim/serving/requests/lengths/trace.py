@@ -24,7 +24,7 @@ class Trace:
     class Params(Parameters):
         """Of one file."""
 
-        file: str = Field(description="requests in any format (docs/requests.md)")
+        file: str = Field(examples=["requests.csv"], description="requests in any format (docs/requests.md)")
         format: str | None = Field(None, description="its format; default: what its header says")
         pick: Literal["resample", "shuffle", "order"] = "resample"
         zero: Literal["clamp", "drop", "error"] = Field("clamp", description="rows without prompt or output tokens")
