@@ -291,7 +291,7 @@ class ServiceRun:
             taken += each * len(made)
             self.cluster.seat(made, pool, times, each)
             pools.update((replica.number, number) for replica in made)
-        self._idle = _idle(gpus_there(spec.cluster, self.topology), taken) if hosts is None else []
+        self._idle = _idle(gpus_there(spec.cluster, self.topology) - taken, taken, min(gpus)) if hosts is None else []
         self.control.attach(self.service, self.replicas, pools)
 
     def connect(self, others: Sequence[Use] = ()) -> None:
@@ -333,11 +333,12 @@ class ServiceRun:
         )  # fmt: skip
 
 
-def _idle(there: int, taken: int) -> list[str]:
-    """A warning where GPUs of the cluster belong to no replica."""
-    left = there - taken
-    said = f"{left} of {there} GPUs serve nobody: the replicas take {taken}; neither cost nor rates per GPU count the others"
-    return [said] if left > 0 else []
+def _idle(left: int, taken: int, each: int) -> list[str]:
+    """A warning where GPUs are left that no replica of ``each`` can have. Of more it is taken that somebody wants them free."""
+    if not 0 < left < each:
+        return []
+    said = f"{left} of {left + taken} GPUs serve nobody: a replica takes {each}"
+    return [f"{said}; neither cost nor rates per GPU count those left over"]
 
 
 def providers_of(spec: ServeSpec) -> list[IterationTimes]:

@@ -97,7 +97,7 @@ def _percentile(text: str) -> float:
     if not LEAST <= value <= 100:
         meant = f" Did you mean {100 * value if LEAST <= 100 * value < 100 else PERCENTILE:g}?" if 0 < value < LEAST else ""
         raise ConfigError(
-            f"{text!r} is no percent of requests that keep the bounds", where="--slo percentile",
+            f"{text!r} is no share of requests in percent", where="--slo percentile",
             expected=f"{LEAST:g} to 100", fix=meant.strip(),
         )  # fmt: skip
     return value

@@ -82,10 +82,11 @@ def _add(group: Any, one: Option, several: bool) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search, print."""
-    from distsim.cli.serving_options import read_file
+    from distsim.cli.serving_options import check_pools, read_file
 
     base = read_file(args.spec) if args.spec else {}
     fixed, grid = _split(args)
+    check_pools({**fixed, **grid}, base.get("pools") or ())
     base |= fixed
     said = next((name for name in _FIXED if base.get(name)), None)
     if said is not None:

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(serving_catalog.rows(args.list)) if args.json else serving_catalog.text(args.list))
         return 0
     from distsim.analysis.serving_findings import findings
-    from distsim.cli.serving_options import given, read_file
+    from distsim.cli.serving_options import check_pools, given, read_file
     from distsim.report.document import dumps
     from distsim.report.serving import answer, text
     from distsim.report.serving_document import document
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     both = None
     with Progress() as progress:
         options = given(args)
-        _check_pools(options, fields.get("pools") or ())
+        check_pools(options, fields.get("pools") or ())
         spec = ServeSpec.of({**fields, **options})
         if _has_job(args):
             from distsim.corun import corun
@@ -109,15 +109,6 @@ def run(args: argparse.Namespace) -> int:
 
             print(report.line(both) if args.quiet else report.text(both))
     return 0
-
-
-def _check_pools(options: dict[str, Any], pools: Any) -> None:
-    """Raises ConfigError for an option that a pool of the file has of its own: what a pool says goes over it."""
-    from distsim.serve import overruled
-
-    for key, value in options.items():
-        if any(key in pool for pool in pools):
-            raise overruled(key, value, pools)
 
 
 def _announce(target: Any, folder: str) -> None:

@@ -164,3 +164,12 @@ def read_file(path: str) -> dict[str, Any]:
     if not isinstance(pools, list) or not all(isinstance(pool, dict) for pool in pools):
         raise ConfigError("pools is no list of mappings", where=path, expected="pools: [{name: fast, tp: 4, replicas: 1}, ...]")
     return {str(key).replace("-", "_"): value for key, value in found.items()}
+
+
+def check_pools(options: Mapping[str, Any], pools: Any) -> None:
+    """Raises ConfigError for an option that a pool of the file has of its own: what a pool says goes over it."""
+    from distsim.serve import overruled
+
+    for key, value in options.items():
+        if any(key in pool for pool in pools):
+            raise overruled(key, value, pools)

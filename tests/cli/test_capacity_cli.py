@@ -104,7 +104,7 @@ def test_deployments_side_by_side(capsys, tmp_path):
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "tp N does not divide" in said
-    assert "$/M tokens" in said
+    assert "$/M output tokens" in said
 
 
 def test_deployments_of_a_file(capsys, tmp_path):

@@ -93,6 +93,12 @@ def test_an_option_that_pools_overrule_is_refused_with_their_names(capsys, tmp_p
     assert "pool 1" in said
 
 
+def test_so_is_one_of_capacity(capsys, tmp_path):
+    (tmp_path / "serve.yaml").write_text(POOLS)
+    said = run(capsys, "capacity", "--spec", str(tmp_path / "serve.yaml"), "--tp", "1,2", code=2).err
+    assert "large" in said
+
+
 def test_an_option_that_no_pool_has_holds_for_all(capsys, tmp_path):
     (tmp_path / "serve.yaml").write_text(POOLS)
     found = json.loads(run(capsys, "serve", "--spec", str(tmp_path / "serve.yaml"), "--weights", "fp8", "--json").out)

@@ -123,6 +123,10 @@ def tiers_of(text: str, number_bytes: float, transfers: Transfers, number_tokens
         if room < 1:
             raise ConfigError(f"size {params.size} holds no prefix of {number_bytes:.0f} bytes", where=part)
         load = round(number_bytes / parse_bandwidth(params.bandwidth) * PS_PER_S)
-        sizes = {"number_bytes": number_bytes, "number_tokens": number_tokens}
-        made.append(Tier(name, room, load, parse_time(params.latency), overlap=params.overlap, **sizes))
+        latency = parse_time(params.latency)
+        made.append(
+            Tier(
+                name, room, load, latency, overlap=params.overlap, number_bytes=number_bytes, number_tokens=number_tokens
+            )
+        )  # fmt: skip
     return Tiers(made, transfers)

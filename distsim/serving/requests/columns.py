@@ -212,7 +212,10 @@ def _csv(data: bytes, text: str, path: str) -> Columns:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    names = [name.strip() for name in next(csv.reader(io.StringIO(text)))]
+    try:
+        names = [name.strip() for name in next(csv.reader(io.StringIO(text)))]
+    except csv.Error as error:
+        raise ConfigError(f"has a header that is no line of CSV ({error})", where=path) from None
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"has two columns {twice[0]!r}", where=path)

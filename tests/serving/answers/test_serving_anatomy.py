@@ -107,8 +107,9 @@ def test_seats_are_those_of_the_software_unless_given(gpu, backend, seats):
 def test_gpus_that_no_replica_has_are_told():
     idle = serve(**{**OPTIONS, "cluster": "h100:gpus=12"}, tp=8, table=asked(2, 10, 2))
     assert any("4 of 12 GPUs serve nobody" in warning for warning in idle.warnings)
-    full = serve(**{**OPTIONS, "cluster": "h100:gpus=8"}, tp=8, table=asked(2, 10, 2))
-    assert not any("serve nobody" in warning for warning in full.warnings)
+    for more in ({"tp": 8}, {"tp": 4}, {"tp": 2, "replicas": 1}):  # none is left, or left on purpose
+        full = serve(**{**OPTIONS, "cluster": "h100:gpus=8"}, **more, table=asked(2, 10, 2))
+        assert not any("serve nobody" in warning for warning in full.warnings)
 
 
 def test_accepted_tokens_are_counted():

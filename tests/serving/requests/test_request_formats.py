@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from distsim.errors import ConfigError, DistsimError
@@ -214,6 +214,7 @@ def test_bad_files_are_refused_in_words(file, content, words):
     refused(file(content), *words)
 
 
+@example(base=AZURE, at=0.0, cut=0, put=b"\r")
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     base=st.sampled_from([AZURE, VIDUR, PLAIN, json.dumps(MOONCAKE[1]) + "\n", json.dumps(VLLM[1]) + "\n"]),
