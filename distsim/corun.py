@@ -28,11 +28,11 @@ from distsim.params import validated
 from distsim.provenance import provenance
 from distsim.result import LinkTable, Result
 from distsim.serve import Progress, ServeSpec, ServiceRun, gpus_there, read_requests
-from distsim.serving.footprint import of_trace
-from distsim.serving.live import Engine
+from distsim.serving.network.footprint import of_trace
+from distsim.serving.network.live import Engine
+from distsim.serving.network.seating import CLOSED, DEFAULT_LEVEL
 from distsim.serving.requests.table import Requests
 from distsim.serving.result import ServingResult
-from distsim.serving.seating import CLOSED, DEFAULT_LEVEL
 from distsim.topology.graph import Topology
 from distsim.topology.spec import build as build_topology
 from distsim.trace.graph import TaskGraph

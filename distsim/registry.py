@@ -33,7 +33,7 @@ PACKAGES = {
     "iteration": "distsim.serving.times",
     "scheduler": "distsim.serving.schedulers",
     "router": "distsim.serving.routers",
-    "autoscaler": "distsim.serving.autoscalers",
+    "autoscaler": "distsim.serving.operations.autoscalers",
 }
 _components: dict[str, dict[str, Any]] = {role: {} for role in PACKAGES}
 _imported: set[str] = set()

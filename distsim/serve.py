@@ -21,20 +21,20 @@ from distsim.models.spec import Model
 from distsim.params import parse, validated
 from distsim.provenance import provenance
 from distsim.registry import lookup
-from distsim.serving.cluster import Cluster
-from distsim.serving.control import Control, fewest
 from distsim.serving.deployment import Deployment
 from distsim.serving.fleet import Pool, gpus_of, make_replicas, make_times
-from distsim.serving.footprint import Use
 from distsim.serving.iteration import IterationTimes
-from distsim.serving.live import Engine
 from distsim.serving.log import IterationLog
+from distsim.serving.network.cluster import Cluster
+from distsim.serving.network.footprint import Use
+from distsim.serving.network.live import Engine
+from distsim.serving.network.seating import CLOSED
+from distsim.serving.operations.control import Control, fewest
 from distsim.serving.replica import Replica
 from distsim.serving.requests.context import beyond, within
 from distsim.serving.requests.table import Requests
 from distsim.serving.result import ServingResult, replica_row, request_columns
 from distsim.serving.router import Router
-from distsim.serving.seating import CLOSED
 from distsim.serving.seeds import stream
 from distsim.serving.service import Service
 from distsim.serving.tally import tallies
@@ -72,7 +72,7 @@ class ServeSpec(BaseModel):
     )
     concurrency: int = Field(0, ge=0, description="closed loop: keep so many requests in the system instead")
     seed: int = 0
-    admission: str | None = Field(None, description="queue:limit=100,timeout=30s ..., see distsim.serving.admission")
+    admission: str | None = Field(None, description="queue:limit=100,timeout=30s ..., see distsim.serving.operations.admission")
     rate_limit: str | None = Field(None, description="of tenants: each:requests=5,tokens=20000 or NAME:..., joined by ;")
     failures: str | None = Field(None, description="mtbf:hours=100,repair=10min, down:at=60s,replica=0 ..., or a YAML file")
     autoscale: str | None = Field(None, description="POLICY:key=value,... such as target:outstanding=8,max=8,startup=60s")
@@ -248,7 +248,7 @@ class ServiceRun:
         self, spec: ServeSpec, table: Requests, providers: Sequence[IterationTimes] | None = None, *,
         engine: Engine | None = None, hosts: Sequence[int] | None = None, first: int = 0,
     ) -> None:  # fmt: skip
-        """engine, hosts, first: of a run with other workloads, see distsim.serving.cluster. Raises as ``serve``."""
+        """engine, hosts, first: of a run with other workloads, see distsim.serving.network.cluster. Raises as ``serve``."""
         self._warnings = tuple(text for text in (beyond(table, model) for model in _models(spec)) if text)
         if spec.max_model_len is not None:
             table, self._warnings = within(table, spec.max_model_len), ()

@@ -83,9 +83,9 @@ def generated(replicas: int, qps: float, output: int, **options: Any) -> tuple[A
 def _service(table: Any, replicas: int, router: str = "round_robin", **control: Any) -> tuple[Any, Any]:
     from distsim.kernel.clock import Clock
     from distsim.serve import router_of
-    from distsim.serving.control import Control
     from distsim.serving.fleet import Pool, make_scheduler
     from distsim.serving.log import IterationLog
+    from distsim.serving.operations.control import Control
     from distsim.serving.replica import Replica
     from distsim.serving.seeds import stream
     from distsim.serving.service import Service

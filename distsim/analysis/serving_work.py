@@ -21,15 +21,15 @@ from distsim.cost.kernel import Kernel
 from distsim.errors import DistsimError
 from distsim.hardware.gpu import Gpu
 from distsim.serving.deployment import Deployment
+from distsim.serving.forward.layers import attention
+from distsim.serving.forward.layers.writer import Rank, Writer
+from distsim.serving.forward.operations import BUCKET, after, before, captured, kind_of, mlp_half, padded
+from distsim.serving.forward.work import Work, work_of
 from distsim.serving.iteration import Shape
-from distsim.serving.layers import attention
-from distsim.serving.layers.writer import Rank, Writer
-from distsim.serving.operations import BUCKET, after, before, captured, kind_of, mlp_half, padded
+from distsim.serving.network.seating import CLOSED
 from distsim.serving.result import ServingResult
-from distsim.serving.seating import CLOSED
 from distsim.serving.speculation import speculation_of
 from distsim.serving.times.model import ModelTimes
-from distsim.serving.work import Work, work_of
 from distsim.topology.graph import Topology
 from distsim.topology.spec import build
 from distsim.units import PS_PER_S

@@ -20,7 +20,7 @@ class Backend:
             the GPU does not wait for.
         host, host_sequence: s per iteration, and per sequence in it, in which the GPU waits for the host.
         launch: s of the host per operation outside a graph.
-        all_reduce: implementation in distsim.serving.allreduce.
+        all_reduce: implementation in distsim.serving.forward.allreduce.
     """
 
     name: str

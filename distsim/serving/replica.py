@@ -57,7 +57,7 @@ class _Stretch:
 
 
 class Runner(Protocol):
-    """Runs iterations of one replica: distsim.serving.live."""
+    """Runs iterations of one replica: distsim.serving.network.live."""
 
     def run(self, shape: Any, speed: float, done: Callable[[int], None]) -> None:
         """Start an iteration. ``done`` is told, at its end, the ps that its first stage took."""

@@ -1,8 +1,8 @@
 """A service: requests come, a router sends each to a replica, replicas serve them. It is a workload, as a training job is one.
 
 It runs on the executor's clock; several workloads may share one run. Operators have their say at three places: a gate that
-requests pass when they arrive (distsim.serving.admission), the front, which is the list of replicas that take requests, and
-the door, where requests wait while nobody takes them (distsim.serving.failures, distsim.serving.autoscaling).
+requests pass when they arrive (operations/admission.py), the front, which is the list of replicas that take requests, and the
+door, where requests wait while nobody takes them (operations/failures.py, operations/autoscaling.py).
 
 Whatever comes from outside, arrivals first of all, is LATE in its instant: routers see all iterations that end in it.
 """
@@ -29,7 +29,7 @@ TOO_LONG = "prompt of max_model_len or more"
 
 
 class Gate:
-    """What requests pass. This one lets all of them in; see distsim.serving.admission for one that does not."""
+    """What requests pass. This one lets all of them in; see distsim.serving.operations.admission for one that does not."""
 
     #: whether ``room`` says anything
     limits = False

@@ -18,13 +18,13 @@ from distsim.errors import ConfigError, OutOfMemoryError
 from distsim.params import Parameters
 from distsim.registry import register
 from distsim.serving.deployment import Deployment
+from distsim.serving.forward.layers.writer import ACTIVATION, Rank
+from distsim.serving.forward.links import Links
+from distsim.serving.forward.operations import after, attention_half, before, kind_of, mlp_half
+from distsim.serving.forward.work import NOTHING, Graphs, Work, work_of
 from distsim.serving.iteration import Shape
 from distsim.serving.kv.sizes import RESERVED, activation_bytes, token_bytes
-from distsim.serving.layers.writer import ACTIVATION, Rank
-from distsim.serving.links import Links
-from distsim.serving.operations import after, attention_half, before, kind_of, mlp_half
 from distsim.serving.times.model import ModelTimes
-from distsim.serving.work import NOTHING, Graphs, Work, work_of
 from distsim.topology.graph import Topology
 from distsim.units import PS_PER_S
 

@@ -1,7 +1,7 @@
 """Durations of iterations from a model, a GPU and a parallelism: the sum of its kernels and collectives.
 
-Kernels are those of distsim.serving.operations, asked of the chain of compute providers. Three things differ from how kernels
-were measured one by one, and are put right here:
+Kernels are those of distsim.serving.forward.operations, asked of the chain of compute providers. Three things differ from how
+kernels were measured one by one, and are put right here:
 
 - Weights come from main memory. A benchmark calls one GEMM again and again, and small weights stay in L2; in a model every
   layer has its own. A GEMM takes no less than the traffic of its operands at the fitted share of the memory bandwidth.
@@ -23,11 +23,10 @@ from distsim.errors import ConfigError
 from distsim.params import Count, Parameters
 from distsim.registry import register
 from distsim.serving.deployment import Deployment
-from distsim.serving.iteration import Shape
-from distsim.serving.layers import attention
-from distsim.serving.layers.writer import Rank, Writer
-from distsim.serving.links import Links
-from distsim.serving.operations import (
+from distsim.serving.forward.layers import attention
+from distsim.serving.forward.layers.writer import Rank, Writer
+from distsim.serving.forward.links import Links
+from distsim.serving.forward.operations import (
     BUCKET,
     Kind,
     after,
@@ -37,7 +36,8 @@ from distsim.serving.operations import (
     mlp_half,
     padded,
 )
-from distsim.serving.work import NOTHING, Work, work_of
+from distsim.serving.forward.work import NOTHING, Work, work_of
+from distsim.serving.iteration import Shape
 from distsim.topology.graph import Topology
 from distsim.units import PS_PER_S
 from distsim.workload.training.operations import Operation
@@ -53,8 +53,8 @@ class Measured(NamedTuple):
 
 
 #: against measured servers, aggregated rows of ``distsim validate silicon`` (docs/serving_times.md): 622 dense, 1,834 mixtures
-DENSE = Measured("dense models", 0.158, 0.342)
-MIXTURES = Measured("mixtures of experts", 0.214, 0.61)
+DENSE = Measured("dense models", 0.119, 0.289)
+MIXTURES = Measured("mixtures of experts", 0.216, 0.62)
 
 
 @register("iteration", "model")
@@ -62,7 +62,7 @@ class ModelTimes:
     """Iteration times of a deployment. A pure function of the shape; answers are remembered.
 
     The mean cached length of generating sequences is rounded up to a multiple of ``bucket`` tokens, rows of linear layers and
-    lengths of prompts as distsim.serving.work says.
+    lengths of prompts as distsim.serving.forward.work says.
     """
 
     class Params(Parameters):
@@ -219,7 +219,7 @@ class ModelTimes:
         return ps, launches
 
     def operation(self, one: Operation) -> int:
-        """ps of one operation of distsim.serving.operations on an idle device or idle links."""
+        """ps of one operation of distsim.serving.forward.operations on an idle device or idle links."""
         if one.kernel is None:
             return self._links.time(one.operation, one.bytes, one.group)
         return round(self._kernel(one.kernel) * PS_PER_S)

@@ -12,9 +12,9 @@ from distsim.engine.placement import CollectiveOptions, Placer
 from distsim.engine.task import CollectiveCall
 from distsim.errors import ConfigError
 from distsim.serving.deployment import Deployment
-from distsim.serving.footprint import Use, alike, contended, meeting, of_replica, of_trace, routes
-from distsim.serving.seating import Seating
-from distsim.serving.stage_graph import Ranks
+from distsim.serving.network.footprint import Use, alike, contended, meeting, of_replica, of_trace, routes
+from distsim.serving.network.seating import Seating
+from distsim.serving.network.stage_graph import Ranks
 from distsim.topology.spec import build
 from distsim.trace.graph import CollectiveType, NodeType
 

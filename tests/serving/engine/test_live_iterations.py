@@ -19,10 +19,10 @@ from distsim.serve import ServeSpec, ServiceRun, serve
 from distsim.serving.deployment import Deployment
 from distsim.serving.iteration import Shape
 from distsim.serving.lanes import GroupShape
-from distsim.serving.live import Alone, Engine, LevelTimes, LiveIterations
-from distsim.serving.program import Programs
+from distsim.serving.network.live import Alone, Engine, LevelTimes, LiveIterations
+from distsim.serving.network.program import Programs
+from distsim.serving.network.stage_graph import Ranks
 from distsim.serving.requests.table import requests_of
-from distsim.serving.stage_graph import Ranks
 from distsim.serving.times.model import ModelTimes
 from distsim.topology.spec import build
 

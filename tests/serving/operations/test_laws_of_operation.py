@@ -13,12 +13,12 @@ from distsim.errors import ConfigError
 from distsim.kernel.clock import Clock
 from distsim.params import parse, validated
 from distsim.registry import lookup, names
-from distsim.serving.admission import Admission, admission, rates
-from distsim.serving.autoscaling import Autoscaling, autoscaler
-from distsim.serving.failures import UNLUCKY, Failures, failures
 from distsim.serving.fleet import make_scheduler
 from distsim.serving.iteration import Shape
 from distsim.serving.log import IterationLog
+from distsim.serving.operations.admission import Admission, admission, rates
+from distsim.serving.operations.autoscaling import Autoscaling, autoscaler
+from distsim.serving.operations.failures import UNLUCKY, Failures, failures
 from distsim.serving.replica import Replica
 from distsim.serving.requests.table import requests_of
 from distsim.serving.seeds import stream

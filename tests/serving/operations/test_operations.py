@@ -8,18 +8,28 @@ import pytest
 from distsim.errors import ConfigError, UnknownNameError
 from distsim.kernel.clock import Clock
 from distsim.serve import router_of, serve
-from distsim.serving.admission import CROWDED, FULL, GIVEN_UP, LATE_START, OVER_BUCKET, OVER_RATE, Admission, admission, rates
-from distsim.serving.autoscaling import Autoscaling, Load, autoscaler, bounded
 from distsim.serving.deployment import Deployment
-from distsim.serving.failures import LOST, UNLUCKY, Failures, failures
 from distsim.serving.fleet import make_scheduler
 from distsim.serving.kv.sizes import weight_bytes
 from distsim.serving.log import IterationLog
+from distsim.serving.operations.admission import (
+    CROWDED,
+    FULL,
+    GIVEN_UP,
+    LATE_START,
+    OVER_BUCKET,
+    OVER_RATE,
+    Admission,
+    admission,
+    rates,
+)
+from distsim.serving.operations.autoscaling import Autoscaling, Load, autoscaler, bounded
+from distsim.serving.operations.failures import LOST, UNLUCKY, Failures, failures
+from distsim.serving.operations.startup import startup_time
 from distsim.serving.replica import Replica
 from distsim.serving.requests.table import requests_of
 from distsim.serving.seeds import stream
 from distsim.serving.service import NOBODY, ORPHAN, STOPPED, Service
-from distsim.serving.startup import startup_time
 from distsim.units import PS_PER_S
 
 STEP = PS_PER_S  #: an iteration takes a second

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distsim.errors import ConfigError
-from distsim.serving.allreduce import CONSTANTS, constants, seconds
 from distsim.serving.deployment import Deployment
+from distsim.serving.forward.allreduce import CONSTANTS, constants, seconds
+from distsim.serving.forward.operations import operations
 from distsim.serving.iteration import Shape
-from distsim.serving.operations import operations
 from distsim.serving.times.model import ModelTimes
 from distsim.topology.spec import build
 

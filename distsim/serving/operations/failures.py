@@ -29,10 +29,10 @@ from distsim.errors import ConfigError, UnknownNameError
 from distsim.kernel.clock import END_OF_TIME, LATE
 from distsim.params import Parameters, parse, validated
 from distsim.serving.durations import Duration, SomeTime, ps
+from distsim.serving.operations.startup import StartupParams
 from distsim.serving.replica import Replica
 from distsim.serving.seeds import stream
 from distsim.serving.service import Service
-from distsim.serving.startup import StartupParams
 from distsim.units import PS_PER_S
 
 #: reasons to drop a request

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from distsim.params import Count
 from distsim.registry import register
-from distsim.serving.autoscaling import Load, ScalingParams
+from distsim.serving.operations.autoscaling import Load, ScalingParams
 
 
 @register("autoscaler", "threshold")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.serving.deployment import Deployment
-from distsim.serving.stage_graph import Ranks
+from distsim.serving.network.stage_graph import Ranks
 from distsim.topology.graph import Topology
 from distsim.trace.graph import NodeType, TaskGraph
 

@@ -8,8 +8,8 @@ moved into queries and outputs (DeepSeek-V2, 2024, section 2.1).
 from __future__ import annotations
 
 from distsim.cost.kernel import Kernel, attention, grouped_gemm
-from distsim.serving.layers.writer import ACTIVATION, Writer
-from distsim.serving.work import Work
+from distsim.serving.forward.layers.writer import ACTIVATION, Writer
+from distsim.serving.forward.work import Work
 
 
 def forward(w: Writer, work: Work, window: int) -> None:

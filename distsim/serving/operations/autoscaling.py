@@ -26,9 +26,9 @@ from distsim.kernel.clock import END_OF_TIME, LATE
 from distsim.params import parse, validated
 from distsim.registry import lookup
 from distsim.serving.durations import Duration, SomeTime, ps
+from distsim.serving.operations.startup import StartupParams
 from distsim.serving.replica import Replica
 from distsim.serving.service import Service
-from distsim.serving.startup import StartupParams
 
 
 class ScalingParams(StartupParams):

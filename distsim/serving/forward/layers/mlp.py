@@ -9,7 +9,7 @@ only split over ranks, are gathered and their sums scattered.
 from __future__ import annotations
 
 from distsim.cost.kernel import WIDTH
-from distsim.serving.layers.writer import ACTIVATION, Writer
+from distsim.serving.forward.layers.writer import ACTIVATION, Writer
 
 
 def forward(w: Writer, rows: int, everyone: int, sparse: bool) -> None:

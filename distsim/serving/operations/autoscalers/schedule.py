@@ -15,8 +15,8 @@ from pydantic import AfterValidator, Field, model_validator
 from distsim.errors import ConfigError
 from distsim.params import SEPARATOR
 from distsim.registry import register
-from distsim.serving.autoscaling import Load, ScalingParams
 from distsim.serving.durations import Duration, SomeTime, ps, timed
+from distsim.serving.operations.autoscaling import Load, ScalingParams
 
 
 def _entries(text: str) -> list[tuple[int, int]]:

@@ -14,8 +14,8 @@ import math
 from pydantic import Field
 
 from distsim.registry import register
-from distsim.serving.autoscaling import Load, ScalingParams
 from distsim.serving.durations import SomeTime, ps
+from distsim.serving.operations.autoscaling import Load, ScalingParams
 
 
 @register("autoscaler", "slo")

@@ -1,6 +1,6 @@
 """A replica's iterations as task graphs on the executor: they meet other traffic on the links, as they do in a real cluster.
 
-A stage is one graph: per lane a chain of blocks of computation and communications (distsim.serving.program), joined at its end.
+A stage is one graph: per lane a chain of blocks of computation and communications (program.py), joined at its end.
 A communication whose links nobody else uses takes as long as it takes alone, and is not sent (the static form of a lease, see
 docs/serving_engine.md); the others are collectives and messages of the engine, on the simulated network. Software that is
 slower than the transfers (launches, protocols, as the provider's closed form has them) is waited for after them.
@@ -22,11 +22,11 @@ from distsim.engine.task import MessageCall, Tasks
 from distsim.kernel.clock import END_OF_TIME, Clock
 from distsim.network.spec import build_network
 from distsim.record import Recorder
+from distsim.serving.forward.work import Work
 from distsim.serving.iteration import Shape
 from distsim.serving.lanes import GroupShape
-from distsim.serving.program import Line, Programs, Talk
-from distsim.serving.stage_graph import Ranks, StageGraphs
-from distsim.serving.work import Work
+from distsim.serving.network.program import Line, Programs, Talk
+from distsim.serving.network.stage_graph import Ranks, StageGraphs
 from distsim.topology.graph import Topology
 
 #: ps that a scratch run is given at first, and ps at which the scratch engine of Alone is replaced by a new one
@@ -74,7 +74,7 @@ class Alone:
 
     def stage(self, works: tuple[Work, ...], stage: int) -> int:
         """ps of a stage that computes ``works``: what its graph takes alone, found without running it, since lanes that do not
-        meet on a link (see distsim.serving.footprint) do not slow each other."""
+        meet on a link (see distsim.serving.network.footprint) do not slow each other."""
         found = self._stages.get((works, stage))
         if found is None:
             lines = self._programs.lines(works, stage)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from distsim.errors import ConfigError
-from distsim.serving.admission import Admission, AdmissionParams, admission, rates
-from distsim.serving.autoscaling import Autoscaling, autoscaler, bounded
-from distsim.serving.failures import Failures, failures
 from distsim.serving.fleet import Pool
+from distsim.serving.operations.admission import Admission, AdmissionParams, admission, rates
+from distsim.serving.operations.autoscaling import Autoscaling, autoscaler, bounded
+from distsim.serving.operations.failures import Failures, failures
+from distsim.serving.operations.startup import startup_time
 from distsim.serving.replica import Replica
 from distsim.serving.requests.table import Requests
 from distsim.serving.service import Service
-from distsim.serving.startup import startup_time
 
 
 class Control:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from distsim.serving.deployment import Deployment
+from distsim.serving.forward.layers import attention, ends, mlp
+from distsim.serving.forward.layers.writer import Rank, Writer
+from distsim.serving.forward.work import FINE, Graphs, Work, work_of
 from distsim.serving.iteration import Shape
-from distsim.serving.layers import attention, ends, mlp
-from distsim.serving.layers.writer import Rank, Writer
-from distsim.serving.work import FINE, Graphs, Work, work_of
 from distsim.workload.training.operations import Operation
 
 #: tokens: the mean cached length of generating sequences is rounded up to a multiple of this

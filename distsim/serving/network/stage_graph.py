@@ -9,7 +9,7 @@ import numpy as np
 from distsim.engine.executor import Executor
 from distsim.engine.task import CollectiveCall, Kind, MessageCall, Tasks
 from distsim.serving.deployment import Deployment
-from distsim.serving.program import Line, Talk
+from distsim.serving.network.program import Line, Talk
 
 
 class Ranks:

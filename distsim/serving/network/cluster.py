@@ -9,12 +9,12 @@ from distsim.kernel.clock import Clock
 from distsim.registry import lookup
 from distsim.serving.disaggregation import Disaggregation, Keeper, Station, parts_of
 from distsim.serving.fleet import Pool
-from distsim.serving.footprint import Use
-from distsim.serving.live import Engine
+from distsim.serving.network.footprint import Use
+from distsim.serving.network.live import Engine
+from distsim.serving.network.seating import CLOSED, DEFAULT_LEVEL, Connected, Seat, Seating, between, connect
 from distsim.serving.replica import Replica
 from distsim.serving.request import Request
 from distsim.serving.router import Router
-from distsim.serving.seating import CLOSED, DEFAULT_LEVEL, Connected, Seat, Seating, between, connect
 from distsim.topology.graph import Topology
 
 
@@ -29,7 +29,7 @@ class Cluster:
         """
         Args:
             router: makes the one that chooses decode replicas.
-            network, live, collectives: see distsim.serving.seating.connect.
+            network, live, collectives: see distsim.serving.network.seating.connect.
             kv_transfer: see distsim.serving.disaggregation.parts_of.
             engine: of a run with other workloads; its devices ``first``, ``first + 1`` ... are on ``hosts``, which the service
                 may use (default: all of the topology).
@@ -64,7 +64,7 @@ class Cluster:
     def connect(self, others: Sequence[Use] = ()) -> Connected:
         """Decide how iterations run, and make what hands requests over. others: what other workloads use.
 
-        Raises: ConfigError (see distsim.serving.seating.connect, Disaggregation).
+        Raises: ConfigError (see distsim.serving.network.seating.connect, Disaggregation).
         """
         seats = self._seats
         uses = list(others)

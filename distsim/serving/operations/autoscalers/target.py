@@ -12,7 +12,7 @@ import math
 from pydantic import Field
 
 from distsim.registry import register
-from distsim.serving.autoscaling import Load, ScalingParams
+from distsim.serving.operations.autoscaling import Load, ScalingParams
 
 
 @register("autoscaler", "target")

@@ -1,7 +1,7 @@
 """An iteration as the ranks of a stage go through it: blocks of computation, communications between them.
 
-It is the operation list of distsim.serving.operations with the kernels between two communications summed up, once for every
-attention data parallel lane, so that lanes may have different shapes. Ranks of one tensor parallel group compute the same and
+It is the operation list of distsim.serving.forward.operations with the kernels between two communications summed up, once for
+every attention data parallel lane, so that lanes may have different shapes. Ranks of one tensor parallel group compute the same and
 end every collective together: they are in lockstep, and one line stands for all of them.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from distsim.serving.deployment import Deployment
+from distsim.serving.forward.layers.writer import Rank
+from distsim.serving.forward.operations import Kind, after, attention_half, before, captured, kind_of, mlp_half, padded
+from distsim.serving.forward.work import NOTHING, Work, work_of
 from distsim.serving.iteration import Shape
-from distsim.serving.layers.writer import Rank
-from distsim.serving.operations import Kind, after, attention_half, before, captured, kind_of, mlp_half, padded
-from distsim.serving.work import NOTHING, Work, work_of
 from distsim.units import PS_PER_S
 from distsim.workload.training.operations import Operation
 

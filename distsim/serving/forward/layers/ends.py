@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distsim.serving.layers.writer import ACTIVATION, Writer
+from distsim.serving.forward.layers.writer import ACTIVATION, Writer
 
 #: bytes per logit of choosing a token: bf16 to fp32, largest or softmax, and their reading
 _CHOICE = 14.0

@@ -6,8 +6,8 @@ from distsim.errors import CollectiveError, TopologyError, UnknownNameError
 from distsim.nccl.gpus import GPUS, gpu_name
 from distsim.nccl.model import plan as nccl_plan
 from distsim.nccl.system import System, system_of, system_of_topology
-from distsim.serving.allreduce import LARGEST, constants, seconds
 from distsim.serving.deployment import Deployment
+from distsim.serving.forward.allreduce import LARGEST, constants, seconds
 from distsim.topology.graph import Topology
 from distsim.units import PS_PER_S
 

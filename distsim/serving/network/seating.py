@@ -11,12 +11,12 @@ from typing import Any
 
 from distsim.errors import ConfigError
 from distsim.serving.deployment import Deployment
-from distsim.serving.footprint import Use, alike, contended, meeting, of_replica, routes
 from distsim.serving.lanes import GroupTimes, LockstepReplica
-from distsim.serving.live import Alone, Engine, LevelTimes, LiveIterations
-from distsim.serving.program import Programs
+from distsim.serving.network.footprint import Use, alike, contended, meeting, of_replica, routes
+from distsim.serving.network.live import Alone, Engine, LevelTimes, LiveIterations
+from distsim.serving.network.program import Programs
+from distsim.serving.network.stage_graph import Ranks
 from distsim.serving.replica import Replica
-from distsim.serving.stage_graph import Ranks
 from distsim.topology.graph import Topology
 
 #: ServeSpec.network: iterations take the provider's closed forms

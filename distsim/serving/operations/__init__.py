@@ -1,0 +1,1 @@
+"""What operators do to a service: admission, rates, failures and recovery, autoscaling."""
