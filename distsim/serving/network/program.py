@@ -1,8 +1,8 @@
 """An iteration as the ranks of a stage go through it: blocks of computation, communications between them.
 
 It is the operation list of distsim.serving.forward.operations with the kernels between two communications summed up, once
-for every attention data parallel lane, so that lanes may have different shapes. Ranks of one tensor parallel group compute the same and
-end every collective together: they are in lockstep, and one line stands for all of them.
+for every attention data parallel lane, so that lanes may have different shapes. Ranks of one tensor parallel group compute the
+same and end every collective together: they are in lockstep, and one line stands for all of them.
 """
 
 from __future__ import annotations
