@@ -15,9 +15,10 @@ from typing import NamedTuple, Protocol
 
 from distsim.serving.batch import Batch
 from distsim.serving.iteration import Shape, attended
-from distsim.serving.replica import AHEAD, Replica
+from distsim.serving.replica import Replica
 from distsim.serving.request import Request
 from distsim.serving.scheduler import Scheduler
+from distsim.serving.stretch import AHEAD
 
 
 class GroupShape(NamedTuple):

@@ -14,46 +14,8 @@ from distsim.serving.kv.tiers import Tier
 from distsim.serving.log import IterationLog
 from distsim.serving.request import Request
 from distsim.serving.scheduler import Scheduler
+from distsim.serving.stretch import AHEAD, Stretch
 from distsim.serving.tally import counters
-
-#: runs of equal iterations that a stretch is planned ahead for: it may be cut by an arrival, and the rest was in vain
-AHEAD = 32
-
-
-class _Stretch:
-    """Iterations of a batch that only generates, one after the other, as runs of equal duration.
-
-    runs: (iterations before it, start ps, ps of each, how many). upto: iterations until it ends. waiting: the queue's length
-    when it began; who comes while nobody waits cuts it, so that it tells throughout whether anybody waits.
-    """
-
-    __slots__ = ("batch", "call", "runs", "upto", "waiting")
-
-    def __init__(self, batch: Batch, runs: list[tuple[int, int, int, int]], upto: int, waiting: int) -> None:
-        self.batch = batch
-        self.runs = runs
-        self.upto = upto
-        self.waiting = waiting
-        self.call: Call | None = None
-
-    def boundary(self, now: int) -> tuple[int, int]:
-        """The first end of an iteration at or after ``now``: (iterations until then, ps)."""
-        for before, start, ps, count in self.runs:
-            if now <= start + ps * count:
-                done = max(1 if before == 0 else 0, -((start - now) // ps)) if ps else count
-                return before + done, start + ps * done
-        before, start, ps, count = self.runs[-1]
-        return before + count, start + ps * count
-
-    def forget(self, count: int) -> None:
-        """The first ``count`` iterations have been dealt with: it begins after them."""
-        runs = []
-        for before, start, ps, number in self.runs:
-            over = min(max(count - before, 0), number)
-            if over < number:
-                runs.append((max(before - count, 0), start + ps * over, ps, number - over))
-        self.runs = runs
-        self.upto -= count
 
 
 class Runner(Protocol):
@@ -108,7 +70,7 @@ class Replica:
         self._stepped = stepped
         self._flying = 0
         self._reading: list[Batch] = []  #: batches in flight that compute prompts
-        self._stretch: _Stretch | None = None
+        self._stretch: Stretch | None = None
         self._free = [0] * self.stages  #: ps at which each stage has nothing more to do
         self._epoch = 0  #: counts failures: what was in flight before does not end
         self._decision = self._decide  # NOTE: one bound method, so that settling finds it again
@@ -382,7 +344,7 @@ class Replica:
         """As many iterations as are alike but for the tokens in cache."""
         runs = self._runs(batch, self.scheduler.steady(batch))
         before, start, ps, count = runs[-1]
-        stretch = self._stretch = _Stretch(batch, runs, before + count, len(self.scheduler.waiting))
+        stretch = self._stretch = Stretch(batch, runs, before + count, len(self.scheduler.waiting))
         stretch.call = self._clock.call_at(start + ps * count, self._stretched)
 
     def _runs(self, batch: Batch, most: int) -> list[tuple[int, int, int, int]]:
@@ -421,7 +383,7 @@ class Replica:
             self.scheduler.extend(batch, upto - 1)
         self._finish(batch, upto)
 
-    def _write(self, stretch: _Stretch, upto: int) -> None:
+    def _write(self, stretch: Stretch, upto: int) -> None:
         """Record the first ``upto`` iterations of a stretch."""
         scheduler = self.scheduler
         decodes = stretch.batch.decodes
