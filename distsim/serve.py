@@ -90,9 +90,9 @@ class ServeSpec(BaseModel):
     decode_router: str = Field("round_robin", description="how requests find a replica of role decode")
 
     @classmethod
-    def of(cls, point: Mapping[str, Any]) -> ServeSpec:
+    def of(cls, point: Mapping[str, Any], where: str = "") -> ServeSpec:
         """From flat fields, those of one pool among them; or with ``pools``, a list of flat mappings. Left out: ``gpu`` is the
-        cluster's, ``replicas`` fill it.
+        cluster's, ``replicas`` fill it. where: the fields' file, for messages.
 
         Raises ConfigError, UnknownNameError; ConfigError, too, for a field that every pool has of its own.
         """
@@ -103,7 +103,7 @@ class ServeSpec(BaseModel):
         pools = fields.pop("pools", None)
         shorthand = fields.pop("disaggregate", None)
         if fields:
-            raise UnknownNameError("option", next(iter(fields)), {*cls.model_fields, *known, "disaggregate"})
+            raise UnknownNameError("option", next(iter(fields)), {*cls.model_fields, *known, "disaggregate"}, where=where)
         for name in ("cluster", "requests"):
             if not mine.get(name):
                 raise ConfigError(f"no {name} given", expected=f"--{name}")

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     with Progress() as progress:
         options = given(args)
         check_pools(options, fields.get("pools") or ())
-        spec = ServeSpec.of({**fields, **options})
+        spec = ServeSpec.of({**fields, **options}, where=args.spec if args.spec and not args.set else "")
         if _has_job(args):
             from distsim.corun import corun
 

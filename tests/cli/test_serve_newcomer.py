@@ -183,7 +183,7 @@ def test_a_list_of_loads_is_told_where_lists_are_taken(capsys):
 def test_a_typing_slip_in_a_file_is_named_before_what_is_missing_because_of_it(capsys, tmp_path):
     (tmp_path / "serve.yaml").write_text("cluster: h100:gpus=1\nmodel: llama3-8b\nreqests: poisson:qps=5\n")
     said = run(capsys, "serve", "--spec", str(tmp_path / "serve.yaml"), code=2).err
-    assert "reqests" in said
+    assert "serve.yaml: unknown option 'reqests'" in said
     assert "Nearest: requests" in said
 
 

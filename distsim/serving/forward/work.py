@@ -8,7 +8,7 @@ from distsim.serving.iteration import Shape
 
 #: kernels compute whole tiles: prompts are timed in steps of so many new and so many cached tokens
 NEW, CACHED = 16, 64
-#: rows of linear layers: steps of 8, of 1/64 of the rows from 512 on
+#: rows of linear layers: steps of 8, from 1,024 on of 1/128 to 1/64 of the rows
 FINE, COARSE = 8, 64
 
 
