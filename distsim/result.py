@@ -28,7 +28,8 @@ class SpanTable:
     """One row per task that was run, ordered by rank, then program order.
 
     ``kind``, ``stream``, ``group`` and ``name`` are indices into the tuples of the same name in the plural; group -1 is
-    "all ranks". Kinds: compute, host, memory, send, recv, none (metadata) and the collective operations.
+    "all ranks". Kinds: compute, host, memory, send, recv, none (metadata), delay (latencies and gaps that
+    were recorded) and the collective operations.
     """
 
     rank: NDArray[np.int32]
@@ -46,6 +47,8 @@ class SpanTable:
     streams: tuple[str, ...]
     groups: tuple[str, ...]
     names: tuple[str, ...]
+    step: NDArray[np.int32] | None = None  #: index into ``steps``, -1 for none; None: the trace tells no steps
+    steps: tuple[str, ...] = ()  #: iterations of a captured trace
     multiplicity: NDArray[np.int64] | None = None  #: ranks that each row stands for, where ranks were folded; None: one
 
     def __len__(self) -> int:

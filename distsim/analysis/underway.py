@@ -18,7 +18,7 @@ from distsim.result import COMPUTE, Result, SpanTable
 Ints = NDArray[np.int64]
 
 #: kinds of spans that do not communicate
-LOCAL = (*COMPUTE, "memory", "none")
+LOCAL = (*COMPUTE, "memory", "none", "delay")
 #: kinds of spans that communicate, but not as a member of a collective
 POINT_TO_POINT = ("send", "recv")
 

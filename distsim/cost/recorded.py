@@ -11,8 +11,8 @@ from distsim.trace.graph import NodeType, Program
 
 
 def timed_rows(program: Program) -> NDArray[np.bool_]:
-    """Rows that take a time of their own: compute and memory nodes."""
-    return np.isin(program.type, (NodeType.COMP, NodeType.MEM_LOAD, NodeType.MEM_STORE))
+    """Rows that take a time of their own: compute and memory nodes, delays."""
+    return np.isin(program.type, (NodeType.COMP, NodeType.MEM_LOAD, NodeType.MEM_STORE, NodeType.DELAY))
 
 
 @register("cost", "recorded")

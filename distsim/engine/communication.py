@@ -21,12 +21,13 @@ from distsim.record import Recorder
 class _Meeting:
     """A collective whose members are coming, or that is running."""
 
-    __slots__ = ("began", "call", "come", "tasks")
+    __slots__ = ("began", "call", "come", "tasks", "transfers")
 
     def __init__(self, call: CollectiveCall, now: int) -> None:
         self.call = call
         self.tasks: list[int] = []
         self.come: list[int] = []  #: devices
+        self.transfers: list[int] = []  #: ps, recorded, of each task
         self.began = now  #: ps, first arrival
 
 
@@ -69,6 +70,9 @@ class Communication:
         """A member has come to its collective. Raises CollectiveError when members disagree."""
         now = self._clock.env.now
         if len(call.ranks or call.members) == 1:
+            if call.transfer_ps > 0:
+                self._recorded(call, now, [task], [call.transfer_ps])
+                return
             self._recorder.collective(call, now, now, now, "none")
             self._soon([task])
             return
@@ -79,8 +83,12 @@ class Communication:
             self._agree(meeting, call, device)
         meeting.tasks.append(task)
         meeting.come.append(device)
+        meeting.transfers.append(call.transfer_ps)
         if len(meeting.tasks) == len(call.members):
             del self._meetings[call.key]
+            if min(meeting.transfers) >= 0:
+                self._recorded(meeting.call, meeting.began, meeting.tasks, meeting.transfers)
+                return
             transfers, algorithm = self._placer.collective(call, self._options)
             if len(transfers.src) == 0:
                 self._recorder.collective(call, meeting.began, now, now, algorithm)
@@ -172,6 +180,14 @@ class Communication:
             self._done([sender])
 
     # --- checks --------------------------------------------------------------------------------------------------------------
+
+    def _recorded(self, call: CollectiveCall, began: int, tasks: list[int], transfers: list[int]) -> None:
+        """All have come: every member ends after the time that was recorded for it; the network is not asked."""
+        now = self._clock.now
+        self._recorder.collective(call, began, now, now + max(transfers), "recorded")
+        for transfer in sorted(set(transfers)):
+            some = [task for task, own in zip(tasks, transfers, strict=True) if own == transfer]
+            self._clock.call_at(now + transfer, lambda _, some=some: self._done(some))  # type: ignore[misc]
 
     def _soon(self, tasks: list[int]) -> None:
         """End tasks in this instant, but not within the call that started them."""

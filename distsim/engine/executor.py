@@ -25,7 +25,7 @@ from distsim.errors import DeadlockError
 from distsim.kernel.clock import Call, Clock
 from distsim.record import Recorder
 
-_TIMED, _COLLECTIVE, _SEND, _RECEIVE, _INSTANT = (int(k) for k in Kind)
+_TIMED, _COLLECTIVE, _SEND, _RECEIVE, _INSTANT, _DELAY = (int(k) for k in Kind)
 
 
 class Executor:
@@ -193,6 +193,8 @@ class Executor:
         elif kind == _RECEIVE:
             self.recorder.started(task, now)
             self._communication.receive(task, self._calls[task])
+        elif kind == _DELAY:
+            self.clock.call_at(now + self._after[task] - self._before[task], self._passed, task)
         else:
             stream = self._streams[self._stream[task]]
             heappush(stream.ready, task)
@@ -296,6 +298,12 @@ class Executor:
         stream: Stream = call.subject
         if stream.call is call:  # else the run was cut
             self._run_ended(stream)
+
+    def _passed(self, call: Call) -> None:
+        """A delay is over."""
+        task: int = call.subject
+        self.recorder.ran(task, task, self._ready_ps[task], self._env._now)
+        self._end(task)
 
     def _run_ended(self, stream: Stream) -> None:
         """Record the run, free its stream, release what waited for its last task."""

@@ -18,6 +18,7 @@ class Kind(IntEnum):
     SEND = 2  #: runs until its message has been delivered
     RECEIVE = 3  #: runs until a matching message has been delivered
     INSTANT = 4  #: done as soon as its dependencies are; needs no stream
+    DELAY = 5  #: takes its duration, beside anything else: a latency; needs no stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class CollectiveCall:
     label: str = ""  #: name of the communicator, for people
     ranks: tuple[int, ...] = ()  #: devices, in ring order; empty: the members
     algorithm: str = ""  #: one of distsim's own that the workload insists on; empty: as the run's options say
+    #: ps that this member goes on after all have come, as it was recorded (members may differ); -1: as the network says
+    transfer_ps: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,8 @@ class Tasks:
     """
 
     kind: NDArray[np.int8]
-    stream: NDArray[np.int32]  #: from Executor.stream(); -1 for INSTANT and RECEIVE, which hold none
-    duration: NDArray[np.int64]  #: ps, of TIMED tasks; 0 elsewhere
+    stream: NDArray[np.int32]  #: from Executor.stream(); -1 for INSTANT, DELAY and RECEIVE, which hold none
+    duration: NDArray[np.int64]  #: ps, of TIMED and DELAY tasks; 0 elsewhere
     call: NDArray[np.int32]  #: index into ``calls``, -1 where there is none
     dep_ptr: NDArray[np.int64]
     dep: NDArray[np.int32]

@@ -17,7 +17,7 @@ from distsim.errors import TraceError
 
 
 class NodeType(IntEnum):
-    """Chakra's NodeType."""
+    """Chakra's NodeType; DELAY is distsim's own."""
 
     INVALID = 0
     METADATA = 1
@@ -27,6 +27,7 @@ class NodeType(IntEnum):
     COMM_SEND = 5
     COMM_RECV = 6
     COMM_COLL = 7
+    DELAY = 8  #: takes its duration on its stream; without a stream, beside anything else: a latency
 
 
 class CollectiveType(IntEnum):
@@ -79,6 +80,7 @@ class Program:
     root: NDArray[np.int32]  #: root of a rooted collective, as index in its group (0 where not said)
     dims: NDArray[np.int32]  #: bit d set: topology dimension d takes part; -1 = all
     stream: NDArray[np.int32]  #: index into TaskGraph.streams; -1 = by node type
+    step: NDArray[np.int32] | None = None  #: index into TaskGraph.steps, -1 for none; None: the trace tells no steps
 
     def __len__(self) -> int:
         return len(self.id)
@@ -111,6 +113,8 @@ class TaskGraph:
     groups: tuple[Group, ...] = ()
     names: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()  #: names of the iterations that a captured trace holds
+    captured: bool = False  #: recorded on a real system: collectives have their recorded transfer as duration
     source: str = ""  #: file or prefix, for messages
     defects: tuple[str, ...] = ()  #: what was found while reading: repaired, or odd but no obstacle to a replay
     metadata: Mapping[str, str] = field(default_factory=dict)

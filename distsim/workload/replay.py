@@ -33,17 +33,21 @@ class Replay:
     """A workload: every rank of a trace on its own device."""
 
     def __init__(
-        self, graph: TaskGraph, cost: CostProvider, *, device_offset: int = 0, ranks: Sequence[int] | None = None
-    ) -> None:
+        self, graph: TaskGraph, cost: CostProvider, *, device_offset: int = 0, ranks: Sequence[int] | None = None,
+        recorded: bool = False,
+    ) -> None:  # fmt: skip
         """
         Args:
             device_offset: device of rank 0 (a workload beside another takes devices of its own).
             ranks: only these, ascending (workload/folded.py); default: all.
+            recorded: a collective that has a recorded duration takes that, from when its last member has come; the network
+                is not asked.
         """
         self.graph = graph
         self.ranks: Sequence[int] = range(graph.ranks) if ranks is None else ranks
         self.first_task = 0  #: set by start()
         self._cost = cost
+        self._recorded = recorded
         self._offset = device_offset
         self._order: dict[int, NDArray[np.int64]] = {}
         self._static: dict[
@@ -94,7 +98,7 @@ class Replay:
         order = np.asarray(program_order(program), dtype=np.int64)
         place = np.empty(len(order), dtype=np.int64)
         place[order] = np.arange(len(order))
-        of_type = np.full(8, Kind.INSTANT, dtype=np.int8)
+        of_type = np.full(len(NodeType), Kind.INSTANT, dtype=np.int8)
         of_type[[NodeType.COMP, NodeType.MEM_LOAD, NodeType.MEM_STORE]] = Kind.TIMED
         of_type[NodeType.COMM_COLL], of_type[NodeType.COMM_SEND], of_type[NodeType.COMM_RECV] = (
             Kind.COLLECTIVE,
@@ -108,7 +112,10 @@ class Replay:
         else:
             take = np.repeat(program.dep_ptr[order] - dep_ptr[:-1], degree) + np.arange(dep_ptr[-1])
             dep = place[program.dep[take]]
-        return order, of_type[program.type[order]], self._cost.durations(program, where)[order], dep_ptr, dep
+        kind = of_type[program.type]
+        kind[program.type == NodeType.DELAY] = Kind.DELAY
+        kind[(program.type == NodeType.DELAY) & (program.stream >= 0)] = Kind.TIMED
+        return order, kind[order], self._cost.durations(program, where)[order], dep_ptr, dep
 
     def _streams(self, executor: Executor, rank: int, order: NDArray[np.int64]) -> NDArray[np.int32]:
         """Stream of each task."""
@@ -121,6 +128,7 @@ class Replay:
         key[comp & ~program.cpu], key[comp & program.cpu] = 0, 1
         key[(kind == NodeType.MEM_LOAD) | (kind == NodeType.MEM_STORE)] = 2
         coll = kind == NodeType.COMM_COLL
+        key[(kind == NodeType.DELAY) & (program.stream >= 0)] = 0
         key[coll] = 10 + 2 * (program.group[coll].astype(np.int64) + 1)
         send = np.flatnonzero(kind == NodeType.COMM_SEND)
         key[send] = 11 + 2 * self._peers(rank, send)
@@ -167,12 +175,12 @@ class Replay:
         columns = zip(
             rows.tolist(), picked.tolist(), kind[rows].tolist(),
             *(column[picked].tolist() for column in (
-                program.collective, program.bytes, program.group, program.root, program.dims, program.tag
+                program.collective, program.bytes, program.group, program.root, program.dims, program.tag, program.duration_ps
             )), strict=True,
         )  # fmt: skip
         count: dict[int, int] = {}
         members_of: dict[int, tuple[tuple[int, ...], int]] = {}
-        for row, at, what, coll, size, group, root, dims, tag in columns:
+        for row, at, what, coll, size, group, root, dims, tag, took in columns:
             if what == Kind.COLLECTIVE:
                 if group not in members_of:
                     ring = tuple(m + self._offset for m in graph.members(rank, group))
@@ -180,7 +188,8 @@ class Replay:
                 members, ring_number = members_of[group]
                 number = count.get(group, 0)
                 count[group] = number + 1
-                key: tuple[object, ...] = (group, ring_number, number, coll, size, root, dims)
+                transfer = took if self._recorded else -1
+                key: tuple[object, ...] = (group, ring_number, number, coll, size, root, dims, transfer)
                 index = shared.get(key)
                 if index is None:
                     if coll < 0:
@@ -190,7 +199,8 @@ class Replay:
                     operation = CollectiveType(coll).name.lower().removesuffix("_block")
                     label = graph.groups[group].name if group >= 0 else ""
                     call = CollectiveCall(
-                        ((self._offset, group, members[0]), number), operation, max(size, 0), members, max(root, 0), dims, label
+                        ((self._offset, group, members[0]), number), operation, max(size, 0), members, max(root, 0), dims, label,
+                        transfer_ps=transfer,
                     )
                     index = shared[key] = len(calls)
                     calls.append(call)

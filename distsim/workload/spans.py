@@ -14,7 +14,7 @@ from distsim.trace.graph import CollectiveType, NodeType, TaskGraph
 from distsim.workload.replay import Replay
 
 #: kinds of spans, in the order of their numbers
-_KINDS = ("none", "compute", "host", "memory", "send", "recv", *(t.name.lower() for t in CollectiveType))
+_KINDS = ("none", "compute", "host", "memory", "send", "recv", *(t.name.lower() for t in CollectiveType), "delay")
 
 
 def span_columns(
@@ -22,7 +22,8 @@ def span_columns(
 ) -> dict[str, Any]:
     """The columns of a SpanTable that the trace itself tells; ``rows(rank)``: the program's rows in task order; ``ranks``: of
     these ranks (default: all)."""
-    of_type = np.zeros(8, dtype=np.int8)
+    of_type = np.zeros(len(NodeType), dtype=np.int8)
+    of_type[NodeType.DELAY] = len(_KINDS) - 1
     of_type[[NodeType.MEM_LOAD, NodeType.MEM_STORE]] = 3
     of_type[NodeType.COMM_SEND], of_type[NodeType.COMM_RECV] = 4, 5
     made: dict[int, tuple[Any, ...]] = {}
@@ -37,11 +38,13 @@ def span_columns(
             coll = program.type == NodeType.COMM_COLL
             kind[coll] = 6 + program.collective[coll]
             size = np.where(coll | (kind == 4) | (kind == 5), np.maximum(program.bytes, 0), 0)
-            made[number] = (program.id[order], kind[order], program.group[order], program.name[order], size[order])
+            step = np.full(len(order), -1, np.int32) if program.step is None else program.step[order]
+            made[number] = (program.id[order], kind[order], program.group[order], program.name[order], size[order], step)
         parts.append((np.full(len(made[number][0]), rank, dtype=np.int32), *made[number]))
     columns = [np.concatenate(column) if parts else np.zeros(0, dtype=np.int64) for column in zip(*parts, strict=True)]
-    names = ("rank", "node", "kind", "group", "name", "bytes")
+    names = ("rank", "node", "kind", "group", "name", "bytes", "step")
     return dict(zip(names, columns, strict=True)) | {
+        "steps": graph.steps,
         "kinds": _KINDS, "groups": tuple(g.name for g in graph.groups), "names": graph.names,
     }  # fmt: skip
 
