@@ -60,3 +60,9 @@ def training_reference() -> Path:
 def serving_reference() -> Path:
     """Runs of Vidur and vLLM, request traces, measured serving points."""
     return reference_folder("serving")
+
+
+@pytest.fixture
+def traces_reference() -> Path:
+    """Traces captured on real GPUs, with what was measured in them."""
+    return reference_folder("traces")

@@ -47,6 +47,8 @@ def document(result: Result, summary: Summary) -> dict[str, Any]:
         "command": command(result.spec),
         "provenance": dict(result.provenance),
     }
+    if result.representative is not None:
+        made |= {"representative": result.representative.tolist(), "folded": list(result.folded)}
     made |= {"profile": dict(result.profile_figures)} if result.profile_figures else {}
     return made | ({"events": dict(result.events)} if result.events else {})
 

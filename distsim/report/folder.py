@@ -139,12 +139,13 @@ def _named(index: Any, names: tuple[str, ...]) -> Any:
 def _spans(result: Result, summary: Summary) -> dict[str, Any]:
     spans = result.spans()
     multiplicity = np.ones(len(spans)) if spans.multiplicity is None else spans.multiplicity
+    steps = {} if spans.step is None else {"step": _named(spans.step, spans.steps)}
     return {
         "rank": spans.rank, "multiplicity": multiplicity.astype(np.int32), "node": spans.node,
         "name": _named(spans.name, spans.names), "kind": _named(spans.kind, spans.kinds),
         "stream": _named(spans.stream, spans.streams), "group": _named(spans.group, spans.groups), "bytes": spans.bytes,
         "ready_ps": spans.ready, "start_ps": spans.start, "since_ps": summary.moving.since, "end_ps": spans.end,
-        "released_by": spans.released_by,
+        "released_by": spans.released_by, **steps,
     }  # fmt: skip
 
 

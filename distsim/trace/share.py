@@ -106,7 +106,8 @@ class _Contents:
 
     def key(self, program: Program) -> tuple[int, ...]:
         """Numbers that only equal programs share."""
-        return tuple(self._number(getattr(program, name)) for name in _COLUMNS)
+        columns = (getattr(program, name) for name in _COLUMNS)
+        return tuple(-1 if column is None else self._number(column) for column in columns)
 
     def _number(self, column: NDArray[Any]) -> int:
         known = self._columns.get(id(column))

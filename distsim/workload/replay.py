@@ -199,9 +199,9 @@ class Replay:
                     operation = CollectiveType(coll).name.lower().removesuffix("_block")
                     label = graph.groups[group].name if group >= 0 else ""
                     call = CollectiveCall(
-                        ((self._offset, group, members[0]), number), operation, max(size, 0), members, max(root, 0), dims, label,
-                        transfer_ps=transfer,
-                    )
+                        ((self._offset, group, members[0]), number), operation, max(size, 0), members, max(root, 0), dims,
+                        label, transfer_ps=transfer,
+                    )  # fmt: skip
                     index = shared[key] = len(calls)
                     calls.append(call)
             else:
