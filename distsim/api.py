@@ -38,9 +38,11 @@ from distsim.topology.routed import routed
 from distsim.topology.spec import build, fixed_hosts
 from distsim.trace.check import check_ranks
 from distsim.trace.defect import refuse
+from distsim.trace.files import paths_of, shown
 from distsim.trace.graph import TaskGraph
 from distsim.trace.read import read_trace
 from distsim.units import parse_bandwidth, parse_flops, parse_time
+from distsim.workload.captured import KEPT, recorded, whole
 from distsim.workload.replay import CostProvider, Replay
 from distsim.workload.spans import span_table
 
@@ -52,7 +54,7 @@ class RunSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trace: str = Field(description="file, folder, tar or prefix of the trace")
+    trace: str | tuple[str, ...] = Field(description="file, folder, tar or prefix of the trace; files of its ranks, if captured")
     topo: str = Field("fat_tree", description="topology: name:key=value,... or a YAML file")
     network: str = Field(
         "cut_through",
@@ -75,7 +77,14 @@ class RunSpec(BaseModel):
         "local_bw_aware", description="hierarchical all_reduce: scatter, reduce, gather, or a full one per dimension"
     )
     endpoint_delay: str | None = Field(None, description="added to every delivery (default: none; profile astra: 10ns)")
+    communication: Literal["auto", "recorded", "simulated"] = Field(
+        "auto", description="captured traces: collectives take their recorded transfer times, or those of the simulated network; "
+        "auto: recorded, unless --topo, --network or --collectives is given",
+    )  # fmt: skip
     compute: Literal["recorded", "roofline"] = Field("recorded", description="where compute durations come from")
+    scale_compute: str | None = Field(
+        None, description="recorded durations as on another GPU, a100->h100, or by a factor, 1.5x faster"
+    )
     peak: str | None = Field(None, description="roofline: peak rate of a device, such as 989TFLOPS")
     memory_bandwidth: str | None = Field(None, description="roofline: memory bandwidth of a device, such as 3.35TB/s")
     groups: str | None = Field(None, description="communicator groups, JSON {id: [ranks]}")
@@ -86,13 +95,14 @@ class RunSpec(BaseModel):
 
 
 def simulate(
-    trace: str | os.PathLike[str] | TaskGraph | RunSpec, topology: str | Topology | None = None, *,
+    trace: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | TaskGraph | RunSpec,
+    topology: str | Topology | None = None, *,
     progress: Progress | None = None, **options: Any,
 ) -> Result:  # fmt: skip
     """Replay a trace on a topology.
 
     Args:
-        trace: a path, a TaskGraph, or a complete RunSpec.
+        trace: a path (of a captured trace: or those of its ranks), a TaskGraph, or a complete RunSpec.
         topology: a specification such as ``"fat_tree:k=8"``, or a Topology.
         progress: told what is going on, now and then.
         options: further fields of RunSpec.
@@ -104,7 +114,7 @@ def simulate(
     if isinstance(trace, RunSpec):
         spec = trace
     else:
-        source = trace.source if isinstance(trace, TaskGraph) else os.fspath(trace)
+        source = trace.source if isinstance(trace, TaskGraph) else _paths(trace)
         if isinstance(topology, str):
             options = {"topo": topology, **options}
         spec = _spec(trace=source, **options)
@@ -120,9 +130,15 @@ def simulate(
         if spec.ranks not in (None, graph.ranks):
             raise ConfigError(f"the trace has {graph.ranks} ranks, not {spec.ranks}", fix="Leave ranks out.")
     else:
-        say(None, f"reading {spec.trace}")
+        say(None, f"reading {shown(spec.trace)}")
         room = topology.hosts if isinstance(topology, Topology) else fixed_hosts(spec.topo)
         graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair, spec.ranks, room)
+    if graph.captured:
+        given = spec.model_fields_set | ({"topo"} if isinstance(topology, Topology) else set())
+        kept = recorded(graph, spec.communication, given)
+        spec = spec.model_copy(update={"communication": "recorded" if kept else "simulated"})
+        if not kept:
+            graph = whole(graph, spec.ranks)
     network = topology if isinstance(topology, Topology) else build(spec.topo, graph.ranks)
     network = routed(spec.routing, network)
     if network.hosts < graph.ranks:
@@ -130,6 +146,10 @@ def simulate(
             f"{network.spec} has {network.hosts} hosts for {graph.ranks} ranks", fix="Make it larger, or leave its size out."
         )
     return replay(graph, network, spec, say)
+
+
+def _paths(trace: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> str | tuple[str, ...]:
+    return os.fspath(trace) if isinstance(trace, (str, os.PathLike)) else tuple(os.fspath(one) for one in trace)
 
 
 def _spec(**options: Any) -> RunSpec:
@@ -221,7 +241,8 @@ def _once(
     network = network if conductor is None else conductor.network
     communication = Communication(clock, network, placer, collective_options(spec, topology), recorder)
     executor = Executor(clock, communication, recorder, None if conductor is None else conductor.speeds)
-    workload = Replay(graph, cost_provider(spec))
+    kept = graph.captured and recorded(graph, spec.communication, spec.model_fields_set)
+    workload = Replay(graph, cost_provider(spec), recorded=kept)
     said = f"simulating {which}".rstrip()
     progress(None, f"preparing {which}".rstrip())
     if conductor is not None:
@@ -243,7 +264,8 @@ def _once(
             finish[filled] = np.maximum.reduceat(recorded.end, workload.rank_start[:-1][filled])
         said_in = None if events is None else events.file
         calibration = calibration_of(spec.collectives, spec.calibration, topology)
-        made = provenance((spec.trace, spec.groups, said_in, calibration), topology, spec.network)
+        made = provenance((*paths_of(spec.trace), spec.groups, said_in, calibration), topology, spec.network)
+        made["inferred"] += [KEPT] if kept else []
         makespan, done = int(finish.max(initial=0)), total - executor.unfinished
         told = {} if conductor is None else conductor.told(makespan, done, total, broken)
         return Result(
@@ -290,7 +312,7 @@ def _of_coflows(graph: TaskGraph, topology: Topology, spec: RunSpec, progress: P
         graph, topology, network="fluid" if options["contention"] else "analytic", fold=options["fold"], nccl=options["nccl"],
         cost=cost_provider(spec), hosts=hosts, progress=progress,
     )  # fmt: skip
-    made = provenance((spec.trace, spec.groups), topology, spec.network)
+    made = provenance((*paths_of(spec.trace), spec.groups), topology, spec.network)
     made["inferred"] += result.folded
     return dataclasses.replace(
         result, spec=spec.model_dump() | {"topo": topology.spec}, provenance=made,

@@ -35,6 +35,7 @@ from distsim.serving.requests.table import Requests
 from distsim.serving.result import ServingResult
 from distsim.topology.graph import Topology
 from distsim.topology.spec import build as build_topology
+from distsim.trace.files import paths_of
 from distsim.trace.graph import TaskGraph
 from distsim.trace.read import read_trace
 from distsim.training import TrainSpec, execution_graph, job
@@ -261,7 +262,7 @@ class _Steps:
         filled = np.diff(replay.rank_start) > 0
         if filled.any():
             finish[filled] = np.maximum.reduceat(spans.end, replay.rank_start[:-1][filled])
-        made = provenance((self._run.trace if os.path.exists(self._run.trace) else None,), topology, self._run.network)
+        made = provenance(paths_of(self._run.trace), topology, self._run.network)
         devices = set(range(graph.ranks))
         collectives = tuple(row for row in engine.recorder.collectives if set(row.members) <= devices)
         return Result(

@@ -34,6 +34,7 @@ PACKAGES = {
     "scheduler": "distsim.serving.schedulers",
     "router": "distsim.serving.routers",
     "autoscaler": "distsim.serving.operations.autoscalers",
+    "notebook": "distsim.report.notebook",
 }
 _components: dict[str, dict[str, Any]] = {role: {} for role in PACKAGES}
 _imported: set[str] = set()

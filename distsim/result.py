@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.record import CollectiveRow
+from distsim.registry import lookup
+from distsim.tables import collectives_table, links_table, spans_table
 from distsim.topology.graph import Topology
 
 #: version of the columns below and of the files written from them
@@ -53,6 +55,10 @@ class SpanTable:
 
     def __len__(self) -> int:
         return len(self.rank)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Arrow's PyCapsule interface: ``polars.DataFrame(spans)``, ``pyarrow.table(spans)``, DuckDB's ``FROM spans``."""
+        return spans_table(self).__arrow_c_stream__(requested_schema)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +105,22 @@ class Result:
             found = self.make_spans()
             self.__dict__["_spans"] = found
         return found
+
+    def spans_table(self) -> Any:
+        """The spans as a pyarrow Table, one row per task; its numbers are not copied."""
+        return spans_table(self.spans())
+
+    def links_table(self) -> Any:
+        """The use of links as a pyarrow Table, one row per directed link."""
+        return links_table(self.topology, self.links, self.makespan)
+
+    def collectives_table(self) -> Any:
+        """The collectives as a pyarrow Table, one row each."""
+        return collectives_table(self.collectives)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the answer, what the step is made of, the longest communication, and the warnings."""
+        return lookup("notebook", "result")(self)  # type: ignore[no-any-return]
 
 
 def _empty() -> SpanTable:

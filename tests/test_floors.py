@@ -11,7 +11,7 @@ import distsim
 
 PACKAGE = Path(distsim.__file__).parent
 FLOOR = {
-    "errors": 0, "units": 0, "params": 0, "registry": 0, "kernel": 0, "topology": 0, "record": 0, "result": 0, "provenance": 0,
+    "errors": 0, "units": 0, "params": 0, "registry": 0, "kernel": 0, "topology": 0, "record": 0, "result": 0, "tables": 0, "provenance": 0,
     "hardware": 0, "models": 0,
     "trace": 1, "network": 1,
     "collectives": 2, "cost": 2, "nccl": 2,

@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from distsim.report.compare import document, text
     from distsim.topology.routed import routed
     from distsim.topology.spec import build, fixed_hosts
+    from distsim.trace.files import shown
     from distsim.trace.read import read_trace
 
     levels = networks(args.networks)
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     spec = spec_of(resolve(args.trace), given(args))
     runs = []
     with Progress() as progress:
-        progress(None, f"reading {spec.trace}")
+        progress(None, f"reading {shown(spec.trace)}")
         graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair, spec.ranks, fixed_hosts(spec.topo))
         network = routed(spec.routing, build(spec.topo, graph.ranks))
         for level in levels:

@@ -35,7 +35,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name in RunSpec.model_fields and name not in _POSITIONAL}
 
 
-def spec_of(trace: str, options: dict[str, Any]) -> RunSpec:
+def spec_of(trace: str | tuple[str, ...], options: dict[str, Any]) -> RunSpec:
     """The run specification. Raises ConfigError on a value that its field does not take."""
     try:
         return RunSpec(trace=trace, **options)

@@ -8,6 +8,8 @@
   distsim run trace.json --topo dgx_h100 --network "nvlink=analytic+*=fluid"    a level per link domain
   distsim run trace.json --topo dgx_h100 --collectives nccl    algorithm, protocol and channels as NCCL chooses them
   distsim run trace.json --topo dgx_h100 --network coflow      symmetric ranks folded, collectives as coflows (docs/folding.md)
+  distsim run kineto/*.json.gz                           captured by the PyTorch profiler, one file per rank (docs/captured.md)
+  distsim run rank0.json.gz --topo dgx_h100 --ranks 8 --scale-compute a100->h100     ... elsewhere, on other GPUs
   distsim run trace.json --json | jq .makespan_ns        one JSON document
   distsim run trace.json --events events.yaml            links fail, ranks slow down ...: what that costs (docs/events.md)
   distsim run workload.txt --topo simai:Spectrum-X_16g   SimAI's workload and topology files, as they are
@@ -28,7 +30,7 @@ import sys
 
 from distsim.cli.options import add_options, given, spec_of
 from distsim.cli.progress import Progress
-from distsim.cli.shipped import resolve
+from distsim.cli.shipped import traces
 from distsim.errors import ConfigError, FaultError
 from distsim.result import Result
 
@@ -43,7 +45,9 @@ _FILES = {
 
 def prepare(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("trace", nargs="?", help="file, folder, tar or prefix of a trace, or the name of a shipped one")
+    parser.add_argument(
+        "trace", nargs="*", help="file, folder, tar or prefix of a trace, files of captured ranks, or the name of a shipped trace"
+    )
     add_options(parser)
     parser.add_argument("-o", "--output", metavar="FOLDER", help="write tables, summary.json and timeline.json.gz there")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -96,11 +100,11 @@ def _simulate(args: argparse.Namespace, progress: Progress) -> Result:
     options = given(args)
     if files:
         return _astra_files(args, files, options, progress)
-    if args.trace is None:
+    if not args.trace:
         raise ConfigError("no trace was given", fix="distsim run TRACE --topo SPEC, or distsim demo.")
     if args.profile == "astra":
         options = {"network": "analytic", **options}  # the backend that ASTRA-sim's users know as the default
-    spec = spec_of(resolve(args.trace), options)
+    spec = spec_of(traces(args.trace), options)
     if args.profile == "astra":
         from distsim.profiles.astra.run import simulate_trace
 
@@ -119,7 +123,7 @@ def _astra_files(args: argparse.Namespace, files: dict[str, str], options: dict[
     if args.profile == "native":
         raise ConfigError("--profile native cannot run ASTRA-sim's files", fix="Leave --profile out.")
     level = options.pop("network", None)
-    idle = [f"--{name.replace('_', '-')}" for name in options] + (["TRACE"] if args.trace is not None else [])
+    idle = [f"--{name.replace('_', '-')}" for name in options] + (["TRACE"] if args.trace else [])
     if idle:
         raise ConfigError(f"{', '.join(idle)}: ASTRA-sim's files say that already", fix="Leave it out, or --astra-* out.")
     from distsim.profiles.astra.run import simulate_files

@@ -25,3 +25,9 @@ def resolve(trace: str) -> str:
         return trace
     found = shipped().get(trace.removeprefix("traces/").removesuffix(".json"))
     return str(found) if found else trace
+
+
+def traces(given: list[str]) -> str | tuple[str, ...]:
+    """What a command was given as trace: one path, resolved, or those of several captured ranks."""
+    found = tuple(resolve(one) for one in given)
+    return found[0] if len(found) == 1 else found

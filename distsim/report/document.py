@@ -62,7 +62,8 @@ def command(spec: Mapping[str, Any]) -> str:
     """The command line that repeats a run: topology, network level, and every other value that is not the default."""
     from distsim.api import RunSpec
 
-    words = ["distsim", "run", *([spec["trace"]] if spec.get("trace") else [])]
+    trace = spec.get("trace") or ()
+    words = ["distsim", "run", *([trace] if isinstance(trace, str) else trace)]
     for name, value in spec.items():
         field = RunSpec.model_fields.get(name)
         usual = field is not None and value == field.default and name not in ("topo", "network")

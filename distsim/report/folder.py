@@ -119,54 +119,12 @@ def _is_results(folder: Path, kind: str = FORMAT) -> bool:
 
 
 def _write(folder: Path, result: Result, summary: Summary) -> None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for name, columns in (("spans", _spans(result, summary)), ("collectives", _collectives(result)), ("links", _links(result))):
-        made = pa.table(columns).replace_schema_metadata({"distsim.schema": str(SCHEMA), "distsim.table": name})
+    spans = result.spans_table()
+    spans = spans.add_column(spans.schema.get_field_index("end_ps"), "since_ps", [summary.moving.since])
+    for name, rows in (("spans", spans), ("collectives", result.collectives_table()), ("links", result.links_table())):
+        made = rows.replace_schema_metadata({"distsim.schema": str(SCHEMA), "distsim.table": name})
         pq.write_table(made, folder / f"{name}.parquet", compression="zstd")
     write_timeline(folder / "timeline.json.gz", result, summary)
     (folder / "summary.json").write_text(dumps(document(result, summary)) + "\n", encoding="utf-8")
-
-
-def _named(index: Any, names: tuple[str, ...]) -> Any:
-    """A dictionary column; -1 is the empty name."""
-    import pyarrow as pa
-
-    return pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32) + 1), pa.array(["", *names], pa.string()))
-
-
-def _spans(result: Result, summary: Summary) -> dict[str, Any]:
-    spans = result.spans()
-    multiplicity = np.ones(len(spans)) if spans.multiplicity is None else spans.multiplicity
-    steps = {} if spans.step is None else {"step": _named(spans.step, spans.steps)}
-    return {
-        "rank": spans.rank, "multiplicity": multiplicity.astype(np.int32), "node": spans.node,
-        "name": _named(spans.name, spans.names), "kind": _named(spans.kind, spans.kinds),
-        "stream": _named(spans.stream, spans.streams), "group": _named(spans.group, spans.groups), "bytes": spans.bytes,
-        "ready_ps": spans.ready, "start_ps": spans.start, "since_ps": summary.moving.since, "end_ps": spans.end,
-        "released_by": spans.released_by, **steps,
-    }  # fmt: skip
-
-
-def _collectives(result: Result) -> dict[str, Any]:
-    import pyarrow as pa
-
-    text, number = pa.string(), pa.int64()
-    columns = {
-        "operation": ("operation", text), "group": ("label", text), "algorithm": ("algorithm", text),
-        "bytes": ("bytes", number), "members": ("members", pa.list_(pa.int32())), "first_ps": ("first_ps", number),
-        "start_ps": ("start_ps", number), "end_ps": ("end_ps", number),
-    }  # fmt: skip
-    return {name: pa.array([getattr(row, key) for row in result.collectives], kind) for name, (key, kind) in columns.items()}
-
-
-def _links(result: Result) -> dict[str, Any]:
-    topology, links = result.topology, result.links
-    share = links.busy / result.makespan if result.makespan else np.zeros(len(links.busy))
-    return {
-        "link": np.arange(topology.links, dtype=np.int32), "src": _named(topology.link_src, topology.node_names),
-        "dst": _named(topology.link_dst, topology.node_names), "domain": _named(topology.link_domain, topology.domains),
-        "bandwidth_bytes_per_s": topology.link_bandwidth, "latency_ps": topology.link_latency, "bytes": links.bytes,
-        "busy_ps": links.busy, "utilisation": share,
-    }  # fmt: skip

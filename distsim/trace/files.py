@@ -44,6 +44,17 @@ class Located:
     groups: tuple[str, bytes] | None = None
 
 
+def paths_of(trace: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The paths of a trace that is named by one path, or by those of its ranks."""
+    return (trace,) if isinstance(trace, str) else trace
+
+
+def shown(trace: str | tuple[str, ...]) -> str:
+    """A trace's paths, for messages."""
+    first, *rest = paths_of(trace)
+    return f"{first} and {len(rest)} more" if rest else first
+
+
 def is_tar(path: str) -> bool:
     """By its name."""
     return path.endswith(_TAR)

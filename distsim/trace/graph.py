@@ -113,11 +113,11 @@ class TaskGraph:
     groups: tuple[Group, ...] = ()
     names: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
-    steps: tuple[str, ...] = ()  #: names of the iterations that a captured trace holds
-    captured: bool = False  #: recorded on a real system: collectives have their recorded transfer as duration
     source: str = ""  #: file or prefix, for messages
     defects: tuple[str, ...] = ()  #: what was found while reading: repaired, or odd but no obstacle to a replay
     metadata: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()  #: names of the iterations that a captured trace holds
+    captured: bool = False  #: recorded on a real system: collectives have their recorded transfer as duration
 
     @property
     def ranks(self) -> int:

@@ -17,7 +17,7 @@ from distsim.trace.build import Finding, defects_of
 from distsim.trace.check import check_programs, check_ranks
 from distsim.trace.defect import Defect, refuse
 from distsim.trace.document import Document, RankTrace
-from distsim.trace.files import Located, RankFile, is_tar, locate, read_bytes
+from distsim.trace.files import Located, RankFile, is_tar, locate, read_bytes, shown
 from distsim.trace.graph import Group, TaskGraph
 from distsim.trace.groups import parse_groups
 
@@ -25,14 +25,15 @@ _ET_SUFFIXES = (".et", ".et.gz")
 
 
 def read_trace(
-    path: str | os.PathLike[str], groups: str | None = None, strict: bool = False, repair: bool = False,
+    path: str | os.PathLike[str] | tuple[str, ...], groups: str | None = None, strict: bool = False, repair: bool = False,
     ranks: int | None = None, room: int | None = None,
 ) -> TaskGraph:  # fmt: skip
     """Read a trace of any format.
 
     Args:
         path: a native ``.json``, a ``.parquet``, an ``.et`` or Chakra-JSON file, a folder, tar or prefix of
-            ``PREFIX.<rank>.et`` files, a SimAI workload; text and ``.et`` may be gzip.
+            ``PREFIX.<rank>.et`` files, a SimAI workload; text and ``.et`` may be gzip. Or what the PyTorch profiler
+            captured: a file, a folder, or the files of all ranks (docs/captured.md).
         groups: communicator-group file; default: the one beside (or inside) a Chakra trace.
         strict: refuse whatever is odd, repairable or not, and check that ranks agree with each other.
         repair: drop dangling dependencies; ``TaskGraph.defects`` says which, and lists what is odd but no obstacle.
@@ -50,10 +51,14 @@ def read_trace(
 
 
 def load(
-    path: str | os.PathLike[str], groups: str | None = None, repair: bool = False, ranks: int | None = None,
+    path: str | os.PathLike[str] | tuple[str, ...], groups: str | None = None, repair: bool = False, ranks: int | None = None,
     room: int | None = None,
 ) -> tuple[TaskGraph, list[Defect]]:  # fmt: skip
     """As :func:`read_trace`, but every defect within programs is listed, none raised; dangling dependencies are left out."""
+    if isinstance(path, tuple):
+        if len(path) != 1:
+            raise ConfigError("several files are no trace", where=shown(path), expected="one path")
+        path = path[0]
     source = os.fspath(path)
     kind, content = open_trace(source, groups)
     if kind == "parquet":

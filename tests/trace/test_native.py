@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from distsim.trace import parquet
@@ -169,5 +170,5 @@ def same(a: TaskGraph, b: TaskGraph) -> None:
     for p, q in zip(a.programs, b.programs, strict=True):
         for name in type(p).__slots__:
             if name != "name":
-                assert (getattr(p, name) == getattr(q, name)).all(), name
+                assert np.array_equal(getattr(p, name), getattr(q, name)), name
         assert [a.names[k] if k >= 0 else None for k in p.name] == [b.names[k] if k >= 0 else None for k in q.name]

@@ -136,7 +136,8 @@ def resolved(graph: chakra.Decoded) -> list[dict[str, Any]]:
     texts = {"name": list(graph.names), "group": list(graph.groups), "stream": list(graph.streams)}
     found = []
     for program in graph.programs:
-        columns = {field.name: getattr(program, field.name).tolist() for field in dataclasses.fields(Program)}
+        said = {field.name: getattr(program, field.name) for field in dataclasses.fields(Program)}
+        columns = {name: None if column is None else column.tolist() for name, column in said.items()}
         for column, known in texts.items():
             columns[column] = [None if k < 0 else known[k] for k in columns[column]]
         columns["name"] = [name or None for name in columns["name"]]

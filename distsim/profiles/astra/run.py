@@ -24,6 +24,7 @@ from distsim.topology.graph import Topology
 from distsim.topology.spec import build
 from distsim.trace.check import check_ranks
 from distsim.trace.defect import refuse
+from distsim.trace.files import paths_of
 from distsim.trace.graph import CollectiveType, NodeType, TaskGraph
 from distsim.trace.read import read_trace
 from distsim.units import parse_bandwidth, parse_flops
@@ -62,7 +63,7 @@ def simulate_trace(spec: Any, progress: Callable[[float | None, str], None] | No
             local_memory_gbps=parse_bandwidth(spec.memory_bandwidth) / 1e9,
         )  # fmt: skip
     described = spec.model_dump() | {"topo": topology.spec}
-    return _simulate(graph, config, topology, described, (spec.trace, spec.groups), progress)
+    return _simulate(graph, config, topology, described, (*paths_of(spec.trace), spec.groups), progress)
 
 
 def simulate_files(

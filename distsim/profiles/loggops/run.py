@@ -17,6 +17,7 @@ from distsim.provenance import provenance
 from distsim.result import LinkTable, Result, SpanTable
 from distsim.topology.graph import Paths, Topology
 from distsim.trace import goal
+from distsim.trace.files import shown
 from distsim.trace.graph import TaskGraph
 from distsim.trace.read import read_trace
 from distsim.trace.schedule import ANY, RECV, SEND, Schedule
@@ -56,8 +57,8 @@ def simulate_spec(
     others = {name: _IDLE.get(name, "it decides nothing there") for name in type(spec).model_fields if name not in _TELLING}
     _refuse_idle(spec, others)
     say = progress or (lambda fraction, what: None)
-    say(None, f"reading {spec.trace}")
-    schedule = goal.read(spec.trace, spec.groups) if graph is None else None
+    say(None, f"reading {shown(spec.trace)}")
+    schedule = goal.read(shown(spec.trace), spec.groups) if graph is None else None
     warnings: tuple[str, ...] = ()
     if schedule is None:
         if graph is None:
@@ -68,7 +69,7 @@ def simulate_spec(
         _refuse_idle(spec, _IDLE_GOAL)
         if spec.ranks not in (None, schedule.ranks):
             what = f"the schedule has {schedule.ranks} ranks, not {spec.ranks}"
-            raise ConfigError(what, where=spec.trace, fix="Leave --ranks out.")
+            raise ConfigError(what, where=shown(spec.trace), fix="Leave --ranks out.")
     say(None, "simulating")
     outcome = simulate(schedule, params)
     telling = {name: getattr(spec, name) for name in _TELLING if hasattr(spec, name)} | {"network": params.spec}

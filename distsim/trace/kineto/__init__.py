@@ -1,0 +1,1 @@
+"""Captured traces: what the PyTorch profiler (Kineto) recorded of a run, as an execution graph that replays."""

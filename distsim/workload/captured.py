@@ -1,0 +1,48 @@
+"""What to do with the communication of a captured trace: take what was recorded, or ask a simulated network.
+
+Recorded, a collective takes its recorded transfer time from when its last member has come; waiting is simulated. Simulated, it
+is moved over a topology, for which every member must be there: a capture of one rank of a job whose ranks all do the same is
+expanded to all of them first (:mod:`distsim.trace.kineto.expand`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from distsim.errors import ConfigError
+from distsim.trace.graph import TaskGraph
+
+#: fields of a run that say which network; where one is given, the network is simulated
+NETWORK_FIELDS = ("topo", "network", "collectives", "routing", "algorithm", "events", "calibration")
+
+KEPT = "communication takes its recorded transfer times; no network is simulated (--topo or --communication simulated does)"
+
+
+def recorded(graph: TaskGraph, asked: str, given: Collection[str]) -> bool:
+    """Whether communication keeps its recorded times.
+
+    Args:
+        asked: auto, recorded or simulated.
+        given: fields of the run that its user has set.
+
+    Raises: ConfigError where recorded times are asked of a trace that has none.
+    """
+    if asked == "recorded" and not graph.captured:
+        raise ConfigError(
+            "the trace was not captured: it has no transfer times of collectives", where="--communication recorded",
+            fix="Leave it out.",
+        )  # fmt: skip
+    return graph.captured and (asked == "recorded" or (asked == "auto" and not set(NETWORK_FIELDS) & set(given)))
+
+
+def whole(graph: TaskGraph, ranks: int | None) -> TaskGraph:
+    """A captured trace with all members of its collectives, to be moved over a network.
+
+    Args:
+        ranks: of the whole job, where one rank was captured; default: what the capture says.
+
+    Raises: ConfigError, TraceError where members, sizes or peers are not known.
+    """
+    from distsim.trace.kineto.expand import expand
+
+    return expand(graph, ranks)
