@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distsim import registry
 from distsim.cost.recorded import timed_rows
+from distsim.cost.speeds import Speeds
 from distsim.engine.communication import Communication
 from distsim.engine.executor import Executor
 from distsim.engine.nccl import NcclOptions
@@ -54,7 +55,9 @@ class RunSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trace: str | tuple[str, ...] = Field(description="file, folder, tar or prefix of the trace; files of its ranks, if captured")
+    trace: str | tuple[str, ...] = Field(
+        description="file, folder, tar or prefix of the trace; or the files of its ranks, where it was captured"
+    )
     topo: str = Field("fat_tree", description="topology: name:key=value,... or a YAML file")
     network: str = Field(
         "cut_through",
@@ -78,12 +81,16 @@ class RunSpec(BaseModel):
     )
     endpoint_delay: str | None = Field(None, description="added to every delivery (default: none; profile astra: 10ns)")
     communication: Literal["auto", "recorded", "simulated"] = Field(
-        "auto", description="captured traces: collectives take their recorded transfer times, or those of the simulated network; "
+        "auto",
+        description="captured traces: collectives take their recorded transfer times, or those of the simulated network; "
         "auto: recorded, unless --topo, --network or --collectives is given",
-    )  # fmt: skip
+    )
     compute: Literal["recorded", "roofline"] = Field("recorded", description="where compute durations come from")
     scale_compute: str | None = Field(
         None, description="recorded durations as on another GPU, a100->h100, or by a factor, 1.5x faster"
+    )
+    speeds: str | None = Field(
+        None, description="devices faster or slower: gpu.compute=1.5x,gpu.memory_bandwidth=2x,host.speed=2x,rank.3.compute=0.9x"
     )
     peak: str | None = Field(None, description="roofline: peak rate of a device, such as 989TFLOPS")
     memory_bandwidth: str | None = Field(None, description="roofline: memory bandwidth of a device, such as 3.35TB/s")
@@ -122,6 +129,8 @@ def simulate(
     if is_loggops(spec.network):
         if isinstance(topology, Topology):
             raise ConfigError("--network loggops takes no topology: ranks are linked by nothing but their own NICs")
+        if spec.speeds:
+            raise ConfigError("--speeds has no effect on --network loggops", fix="Leave it out.")
         from distsim.profiles.loggops.run import simulate_spec
 
         return simulate_spec(spec, lambda: cost_provider(spec), trace if isinstance(trace, TaskGraph) else None, say)
@@ -133,9 +142,8 @@ def simulate(
         say(None, f"reading {shown(spec.trace)}")
         room = topology.hosts if isinstance(topology, Topology) else fixed_hosts(spec.topo)
         graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair, spec.ranks, room)
+    kept = recorded(graph, spec.communication, spec.model_fields_set | ({"topo"} if isinstance(topology, Topology) else set()))
     if graph.captured:
-        given = spec.model_fields_set | ({"topo"} if isinstance(topology, Topology) else set())
-        kept = recorded(graph, spec.communication, given)
         spec = spec.model_copy(update={"communication": "recorded" if kept else "simulated"})
         if not kept:
             graph = whole(graph, spec.ranks)
@@ -218,6 +226,7 @@ def replay(
 
     With timed events it runs several times, to tell what they cost.
     """
+    graph = Speeds.parse(spec.speeds, graph.ranks).on(graph)
     if spec.network.partition(":")[0] == "coflow":
         return _of_coflows(graph, topology, spec, progress, hosts)
     events = None if spec.events is None else read_events(spec.events)
@@ -241,7 +250,7 @@ def _once(
     network = network if conductor is None else conductor.network
     communication = Communication(clock, network, placer, collective_options(spec, topology), recorder)
     executor = Executor(clock, communication, recorder, None if conductor is None else conductor.speeds)
-    kept = graph.captured and recorded(graph, spec.communication, spec.model_fields_set)
+    kept = recorded(graph, spec.communication, spec.model_fields_set)
     workload = Replay(graph, cost_provider(spec), recorded=kept)
     said = f"simulating {which}".rstrip()
     progress(None, f"preparing {which}".rstrip())

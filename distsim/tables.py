@@ -41,8 +41,9 @@ def collectives_table(collectives: Sequence[CollectiveRow]) -> Any:
     text, number = pa.string(), pa.int64()
     columns = {
         "operation": ("operation", text), "group": ("label", text), "algorithm": ("algorithm", text),
-        "bytes": ("bytes", number), "members": ("members", pa.list_(pa.int32())), "first_ps": ("first_ps", number),
-        "start_ps": ("start_ps", number), "end_ps": ("end_ps", number),
+        "bytes": ("bytes", number), "members": ("members", pa.list_(pa.int32())), "ranks": ("ranks", number),
+        "instances": ("instances", number), "first_ps": ("first_ps", number), "start_ps": ("start_ps", number),
+        "end_ps": ("end_ps", number),
     }  # fmt: skip
     return pa.table({name: pa.array([getattr(row, key) for row in collectives], kind) for name, (key, kind) in columns.items()})
 

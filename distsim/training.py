@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distsim.api import replay_folded
 from distsim.cost.chain import Chain, default_chain
+from distsim.cost.speeds import HOST, Speeds
 from distsim.errors import ConfigError
 from distsim.hardware.gpu import Gpu
 from distsim.hardware.gpu import gpu as gpu_of
@@ -25,6 +26,7 @@ from distsim.kernel.collector import collector_paused
 from distsim.models.catalog import load
 from distsim.models.catalog import model as model_of
 from distsim.models.spec import Model
+from distsim.registry import lookup
 from distsim.result import Result
 from distsim.topology.graph import Topology
 from distsim.topology.spec import build as build_topology
@@ -55,6 +57,9 @@ class TrainSpec(BaseModel):
     memory: Literal["refuse", "warn", "ignore"] = Field("refuse", description="what to do with a plan that does not fit")
     compute_table: str | None = Field(None, description="measured kernels, CSV or Parquet, asked first")
     compute_calibration: str | None = Field(None, description="file of distsim calibrate compute")
+    speeds: str | None = Field(
+        None, description="devices faster or slower: gpu.compute=1.5x,gpu.compute.attention=2x,gpu.memory_bandwidth=2x,"
+        "host.speed=2x,rank.3.compute=0.9x")  # fmt: skip
     plan: Plan
 
     @classmethod
@@ -127,8 +132,14 @@ class _Parts:
 
 
 @lru_cache(maxsize=8)
-def _remembered(parts: _Parts) -> Remembered:
+def _remembered(parts: _Parts, speeds: str | None) -> Remembered:
     return Remembered()
+
+
+def _on_host(stack: Stack, speed: float) -> Stack:
+    """The software, on a host of another speed."""
+    spent = ("launch", "layer_overhead", "moe_overhead", "micro_batch_overhead", "step_overhead")
+    return stack if speed == 1.0 else stack.model_copy(update={name: getattr(stack, name) / speed for name in spent})
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +159,8 @@ class Job:
 
 def job(spec: TrainSpec) -> Job:
     """Look up, check, and make the costs. Raises ConfigError (UnknownNameError, TopologyError) for what does not fit."""
-    (model, notes), stack = load(spec.model), stack_of(spec.stack)
+    speeds = Speeds.parse(spec.speeds, spec.plan.world)
+    (model, notes), stack = load(spec.model), _on_host(stack_of(spec.stack), speeds.of(HOST))
     spec.plan.check(model)
     topology = _topology(spec.cluster, None if "gpus=" in spec.cluster else spec.plan.world)
     if topology.hosts < spec.plan.world:
@@ -177,8 +189,9 @@ def job(spec: TrainSpec) -> Job:
 def of_parts(spec: TrainSpec, model: Model, made: Plan, stack: Stack, gpu: Gpu, topology: Topology) -> Job:
     """A job of things that are no names (rows of a table of measurements, say)."""
     chain = _chain(gpu, spec.compute_table, spec.compute_calibration)
-    shared = _remembered(_Parts(model, stack, gpu, topology, chain))
-    costs = Costs(model, made, stack, gpu, topology, chain.answer, shared)
+    speeds = Speeds.parse(spec.speeds, made.world)
+    shared = _remembered(_Parts(model, stack, gpu, topology, chain), speeds.text)
+    costs = Costs(model, made, stack, gpu, topology, speeds.kernels(chain.answer), shared)
     return Job(spec, model, made, stack, gpu, topology, chain, costs)
 
 
@@ -194,6 +207,10 @@ class Training:
 
     def __repr__(self) -> str:
         return f"Training(step={self.seconds:.6g} s, mfu={self.mfu:.4f}, world={self.job.plan.world})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return lookup("notebook", "training")(self)  # type: ignore[no-any-return]
 
     @property
     def step_ps(self) -> int:
@@ -263,7 +280,7 @@ def train(spec: TrainSpec | None = None, *, progress: Progress | None = None, **
 
 def execution_graph(work: Job) -> TaskGraph:
     """The step as a trace of all ranks (programs are shared by the ranks of a stage)."""
-    return build_graph(work.costs, work.spec.grain)
+    return Speeds.parse(work.spec.speeds, work.plan.world).on_ranks(build_graph(work.costs, work.spec.grain))
 
 
 def run(work: Job, progress: Progress | None = None) -> Training:
@@ -316,4 +333,6 @@ def bound(point: Mapping[str, Any]) -> dict[str, Any]:
     memory = memory_of(*parts)
     if work.spec.memory == "refuse":
         check_fit(memory, work.gpu, advise=False)
-    return {"step_ps": step_bound(work.costs, work.spec.grain), "memory_bytes": memory.device}
+    speeds = Speeds.parse(work.spec.speeds, work.plan.world)
+    fastest = max([1.0, *map(speeds.of_rank, speeds.ranks)])  # the bound knows no ranks: all as the fastest
+    return {"step_ps": int(step_bound(work.costs, work.spec.grain) / fastest), "memory_bytes": memory.device}

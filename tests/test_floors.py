@@ -11,16 +11,16 @@ import distsim
 
 PACKAGE = Path(distsim.__file__).parent
 FLOOR = {
-    "errors": 0, "units": 0, "params": 0, "registry": 0, "kernel": 0, "topology": 0, "record": 0, "result": 0, "tables": 0, "provenance": 0,
-    "hardware": 0, "models": 0,
+    "errors": 0, "units": 0, "params": 0, "registry": 0, "kernel": 0, "topology": 0, "record": 0, "result": 0, "provenance": 0,
+    "tables": 0, "hardware": 0, "models": 0,
     "trace": 1, "network": 1,
     "collectives": 2, "cost": 2, "nccl": 2,
     "engine": 3,
     "workload": 4, "events": 4, "serving": 4,
     "microbench": 4, "profiles": 4,
-    "api": 5, "goodput": 5, "training": 5, "serve": 5, "corun": 5,
+    "api": 5, "goodput": 5, "training": 5, "serve": 5, "corun": 5, "scenario": 5,
     "analysis": 6, "testing": 6,
-    "report": 7, "validation": 7, "sweep": 7,
+    "report": 7, "validation": 7, "sweep": 7, "studies": 7,
     "cli": 8, "__main__": 9,
 }  # fmt: skip
 

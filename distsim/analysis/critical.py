@@ -29,13 +29,14 @@ class CriticalPath:
     times: Mapping[str, int]  #: kind -> ps on the path, longest first; with ``waiting`` they sum to the makespan
 
 
-def critical_path(result: Result, moving: UnderWay | None = None) -> CriticalPath:
-    """Trace the last-ending task (of equals the first row) back. ``moving``: what :func:`under_way` found, if known already."""
+def critical_path(result: Result, moving: UnderWay | None = None, last: int | None = None) -> CriticalPath:
+    """Trace the last-ending task (of equals the first row) back. ``moving``: what :func:`under_way` found, if known already;
+    ``last``: trace this row back instead; ``times`` then sum to its end."""
     spans, moving = result.spans(), moving or under_way(result)
     chains: list[Ints] = []
     if len(spans):
         back = _Back(spans, moving)
-        row: int | None = int(np.argmax(spans.end))
+        row: int | None = int(np.argmax(spans.end)) if last is None else last
         while row is not None and not back.seen[row]:
             chains.append(back.chain(row))
             row = back.cause(int(chains[-1][0]))
@@ -43,7 +44,7 @@ def critical_path(result: Result, moving: UnderWay | None = None) -> CriticalPat
     begins, ends = moving.since[rows], spans.end[rows]
     kinds, lengths = sums(spans.kind[rows].astype(np.int64), ends - begins)
     times = {spans.kinds[kind]: time for kind, time in zip(kinds.tolist(), lengths.tolist(), strict=True) if time}
-    rest = result.makespan - sum(times.values())
+    rest = (result.makespan if last is None else int(spans.end[last])) - sum(times.values())
     longest = dict(sorted(times.items(), key=lambda item: (-item[1], item[0])))
     return CriticalPath(rows, begins, ends, longest | ({WAITING: rest} if rest else {}))
 

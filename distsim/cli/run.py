@@ -46,7 +46,7 @@ _FILES = {
 def prepare(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     parser.add_argument(
-        "trace", nargs="*", help="file, folder, tar or prefix of a trace, files of captured ranks, or the name of a shipped trace"
+        "trace", nargs="*", help="file, folder, tar or prefix of a trace, files of captured ranks, or a shipped trace by name"
     )
     add_options(parser)
     parser.add_argument("-o", "--output", metavar="FOLDER", help="write tables, summary.json and timeline.json.gz there")

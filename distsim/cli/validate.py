@@ -21,7 +21,7 @@ from pathlib import Path
 from distsim.errors import ConfigError, UnknownNameError
 
 #: suites and what they check; a static list, so that --help imports nothing
-SUITES = ("astra", "simgrid", "htsim", "goal", "nccl", "compute", "training", "vidur", "vllm", "silicon")
+SUITES = ("astra", "simgrid", "htsim", "goal", "nccl", "compute", "training", "vidur", "vllm", "silicon", "kineto")
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:

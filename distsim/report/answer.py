@@ -9,7 +9,8 @@ from distsim.analysis.summary import Summary
 from distsim.result import Result
 from distsim.units import format_time
 
-_SAID = {
+#: parts of a step in words
+SAID = {
     "compute": "compute", "exposed": "exposed communication", "memory": "exposed memory", "host": "host", "idle": "idle",
 }  # fmt: skip
 
@@ -25,7 +26,7 @@ def answer(result: Result, summary: Summary) -> str:
     for part in PARTS:
         if percent[part] or part in ("compute", "exposed", "idle"):
             why = _culprit(summary) if part == "exposed" and percent[part] else ""
-            said.append(f"{percent[part]} % {_SAID[part]}{why}")
+            said.append(f"{percent[part]} % {SAID[part]}{why}")
     ranks = "1 rank" if result.ranks == 1 else f"{result.ranks:,} ranks"
     partial = "partial results: " if "partial" in result.events else ""
     return f"{partial}step {format_time(result.makespan)} on {ranks}: {', '.join(said)}"

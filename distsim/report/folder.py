@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distsim.analysis.summary import Summary, summarise
 from distsim.errors import ConfigError
 from distsim.report.document import FORMAT, document, dumps

@@ -35,7 +35,7 @@ def result_of(saved: Saved, where: str = "") -> Result:
     rows = tuple(
         CollectiveRow(
             row["operation"], row["group"], row["bytes"], tuple(row["members"]), row["algorithm"], row["first_ps"],
-            row["start_ps"], row["end_ps"],
+            row["start_ps"], row["end_ps"], row.get("ranks", 0), row.get("instances", 1),
         )
         for row in saved.collectives.to_pylist()
     )  # fmt: skip
@@ -72,9 +72,13 @@ def _spans(table: Any) -> SpanTable:
         return table[name].to_numpy().astype(kind)
 
     def named(name: str) -> tuple[Any, tuple[str, ...]]:
-        """(index, names) of a dictionary column; the empty name, its first, is -1."""
+        """(index, names) of a dictionary column; the empty name is -1. Parquet keeps no order of names that it has twice."""
         column = table[name].combine_chunks()
-        return column.indices.to_numpy().astype(np.int32) - 1, tuple(column.dictionary.to_pylist()[1:])
+        told = column.dictionary.to_pylist()
+        names = tuple(dict.fromkeys(filter(None, told)))
+        number = {one: place for place, one in enumerate(names)}
+        index = np.array([*(number.get(one, -1) for one in told), -1], np.int32)
+        return index[column.indices.to_numpy()], names
 
     (name, names), (kind, kinds), (stream, streams), (group, groups) = map(named, ("name", "kind", "stream", "group"))
     step, steps = named("step") if "step" in table.column_names else (None, ())

@@ -63,7 +63,7 @@ def _events(result: Result, summary: Summary, rows: Ints) -> Iterator[str]:
     spans = result.spans()
     waited = (summary.moving.since - spans.start)[rows]
     begin = spans.start[rows] + np.where(is_kind(spans, "recv")[rows], waited, 0)
-    lane = _lanes(spans.rank[rows], spans.stream[rows], begin, spans.end[rows])
+    lane = lanes(spans.rank[rows], spans.stream[rows], begin, spans.end[rows])
     kinds, names, groups = ([json.dumps(text) for text in texts] for texts in (spans.kinds, spans.names, ("", *spans.groups)))
     whole = (spans.rank, spans.stream, spans.kind, spans.name, spans.group, spans.end, communicates(spans), spans.bytes)
     columns = (column.tolist() for column in (rows, lane, begin, waited, *(column[rows] for column in whole)))
@@ -92,7 +92,7 @@ def _us(ps: int) -> str:
     return f"{ps // 1_000_000}.{ps % 1_000_000:06d}"
 
 
-def _lanes(rank: Any, stream: Any, begin: Ints, end: Ints) -> Ints:
+def lanes(rank: Any, stream: Any, begin: Ints, end: Ints) -> Ints:
     """0 for tasks that follow one another on their stream; one that begins before the last has ended goes to a free lane."""
     order = np.lexsort((end, begin, stream, rank))
     lanes = np.zeros(len(order), np.int64)

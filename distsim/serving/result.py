@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distsim.registry import lookup
 from distsim.serving.replica import Replica
 from distsim.serving.request import Request
 from distsim.serving.tally import Tallies
@@ -109,6 +110,10 @@ class ServingResult:
     def __repr__(self) -> str:
         done = int(np.count_nonzero(self.requests.done))
         return f"ServingResult({done} of {len(self.requests)} requests finished in {self.end / 1e12:.6g} s)"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return lookup("notebook", "serving")(self)  # type: ignore[no-any-return]
 
 
 def request_columns(requests: list[Request | None], tenants: tuple[str, ...] = ("",)) -> RequestColumns:

@@ -10,6 +10,7 @@ from typing import Any
 
 from distsim import __version__
 from distsim.errors import ConfigError
+from distsim.registry import lookup
 from distsim.sweep.evaluator import Outcome
 from distsim.sweep.pareto import best, front
 from distsim.sweep.points import Refused, Tally
@@ -38,6 +39,10 @@ class Findings:
     def failed(self) -> int:
         """Points that were run and gave no result."""
         return sum(row["failed"] is not None for row in self.rows)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return lookup("notebook", "sweep")(self)  # type: ignore[no-any-return]
 
     def document(self) -> dict[str, Any]:
         """As JSON; the rows are in the table."""

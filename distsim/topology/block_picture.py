@@ -59,6 +59,7 @@ def block_picture(topology: Topology, legend: Sequence[str]) -> Picture:
             if (text := _fitting(wordings, box.width - 6)) is not None:
                 labels.append(Label(text, box.x + box.width / 2, box.y + 8 + LINE * (line + 0.5)))
     curves, more = _bundles(topology, seen, boxes)
+    link_curve, link_box = _of_links(topology, seen)
     return Picture(
         title=f"{topology.name}: {size_of(topology)}",
         height=y - BETWEEN + MARGIN + BAND,
@@ -71,7 +72,21 @@ def block_picture(topology: Topology, legend: Sequence[str]) -> Picture:
         labels=(*labels, *more),
         legend=tuple(legend),
         boxes=tuple(boxes[n] for n in sorted(boxes)),
+        link_curve=link_curve,
+        link_box=link_box,
     )
+
+
+def _of_links(topology: Topology, seen: Blocks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Per link: the bundle that shows it, counted through all domains, and the box that it lies in; -1 for none."""
+    block_of = np.full(topology.nodes, -1, np.int64)
+    for number, block in enumerate(seen.blocks):
+        for member in block.members:
+            block_of[list(member)] = number
+    one, other = block_of[topology.link_src], block_of[topology.link_dst]
+    number_of = {bundle: number for number, bundle in enumerate(sorted(seen.cables, key=lambda bundle: bundle[2]))}
+    ends = zip(np.minimum(one, other).tolist(), np.maximum(one, other).tolist(), topology.link_domain.tolist(), strict=True)
+    return np.array([number_of.get(bundle, -1) for bundle in ends], np.int64), np.where(one == other, one, -1)
 
 
 def _texts(topology: Topology, block: Block) -> list[list[str]]:

@@ -77,13 +77,16 @@ def picture(topology: Topology) -> Picture:
         widths=tuple(max(0.3, thickest * (domain.bandwidth[1] / fastest) ** 0.35) for domain in domains),
         labels=() if large else tuple(_labels(topology, points, gaps, radius)),
         legend=tuple(_described(domain) for domain in domains),
+        link_curve=_link_curves(topology),
+        link_box=np.full(topology.links, -1, np.int64),
     )
 
 
 def _of_cubes(topology: Topology, cube: int) -> Picture:
     """The drawing of a torus of cubes: a host per cube, and the optical links between them."""
     sides = [dataclasses.replace(dimension, size=dimension.size // cube) for dimension in topology.dimensions]
-    cubes = picture(compose(topology.name, sides, [f"dim{number}" for number in range(len(sides))]))
+    between = compose(topology.name, sides, [f"dim{number}" for number in range(len(sides))])
+    cubes = picture(between)
     size, each = "x".join([str(cube)] * len(sides)), cube ** (len(sides) - 1)
     rates = [f"{each} x {format_bandwidth(side.bandwidth)}, {format_time(side.latency)}" for side in sides]
     legend = [f"ocs, dimension {n}: {rate}" for n, (side, rate) in enumerate(zip(sides, rates, strict=True)) if side.size > 1]
@@ -93,7 +96,20 @@ def _of_cubes(topology: Topology, cube: int) -> Picture:
         names=tuple(f"cube{number}" for number in range(cubes.hosts)),
         legend=tuple(legend),
         labels=(),
+        link_curve=_cube_curves(topology, cube, between, cubes.link_curve),
+        link_box=np.full(topology.links, -1, np.int64),
     )
+
+
+def _cube_curves(topology: Topology, cube: int, between: Topology, curve: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Per link the curve between the cubes that it joins; -1 for links inside a cube."""
+    inside, stride, place, host = np.zeros(topology.nodes, np.int64), 1, 1, np.arange(topology.hosts)
+    for dimension in topology.dimensions:
+        inside[: topology.hosts] += host // stride % dimension.size // cube * place
+        stride, place = stride * dimension.size, place * (dimension.size // cube)
+    of_pair = dict(zip(zip(between.link_src.tolist(), between.link_dst.tolist(), strict=True), curve.tolist(), strict=True))
+    ends = zip(inside[topology.link_src].tolist(), inside[topology.link_dst].tolist(), strict=True)
+    return np.array([of_pair.get(pair, -1) for pair in ends], np.int64)
 
 
 def _has_tiers(topology: Topology) -> bool:
@@ -163,8 +179,7 @@ def _away(topology: Topology, points: NDArray[np.float64]) -> NDArray[np.float64
 def _curves(topology: Topology, points: NDArray[np.float64], domain: int, radius: float, large: bool) -> NDArray[np.float64]:
     """Start, control point and end of the cables of a domain; parallel ones are drawn once, and a cable bends around nodes
     that lie on its straight way."""
-    chosen = np.flatnonzero(topology.link_domain[0::2] == domain) * 2
-    ends = np.unique(np.stack([topology.link_src[chosen], topology.link_dst[chosen]], axis=1), axis=0)
+    _, ends, _ = _parallel(topology, domain)
     start, end = points[ends[:, 0]], points[ends[:, 1]]
     control = (start + end) / 2
     for row, (one, other) in enumerate(() if large else ends.tolist()):
@@ -178,6 +193,24 @@ def _curves(topology: Topology, points: NDArray[np.float64], domain: int, radius
             bend = min(0.25 * length, 12 + 0.09 * length)
             control[row] += 2 * bend * np.array([way[1], -way[0]]) / length
     return np.concatenate([start, control, end], axis=1)
+
+
+def _parallel(topology: Topology, domain: int) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
+    """Of the cables of a domain: the first links, the distinct pairs of ends, and the pair of each."""
+    chosen = np.flatnonzero(topology.link_domain[0::2] == domain) * 2
+    pairs = np.stack([topology.link_src[chosen], topology.link_dst[chosen]], axis=1)
+    ends, number = np.unique(pairs, axis=0, return_inverse=True)
+    return chosen, ends, number.reshape(-1)
+
+
+def _link_curves(topology: Topology) -> NDArray[np.int64]:
+    """Per link the number of its curve, through all domains."""
+    found, before = np.full(topology.links, -1, np.int64), 0
+    for domain in range(len(topology.domains)):
+        chosen, ends, number = _parallel(topology, domain)
+        found[chosen] = found[chosen + 1] = before + number
+        before += len(ends)
+    return found
 
 
 def _legend(made: Picture) -> Iterator[tuple[float, float, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,10 @@ class Picture:
     labels: tuple[Label, ...]
     legend: tuple[str, ...]  #: per domain
     boxes: tuple[Box, ...] = ()
+    #: per link of the topology the curve that shows it, counted through ``cables`` of all domains; -1: none does
+    link_curve: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    #: per link the box that both of its ends are in, -1: none
+    link_box: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def text_width(text: str) -> float:

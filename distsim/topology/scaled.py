@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.errors import ConfigError, TopologyError, UnknownNameError
-from distsim.topology.graph import Topology
+from distsim.topology.graph import Dimension, Topology
 from distsim.units import parse_bandwidth, parse_time
 
 MARK = ";"  #: between a topology's spec and its changes
@@ -90,26 +90,20 @@ def _latencies(present: NDArray[np.int64], value: str, where: str) -> NDArray[np
     return np.rint(present * factor).astype(np.int64)
 
 
-def _dimensions(topology: Topology, bandwidth: NDArray[np.float64], latency: NDArray[np.int64]) -> tuple[object, ...]:
-    """The dimensions with the figures of their links, where each has a domain of its own. Raises TopologyError."""
-    if not topology.dimensions:
-        return ()
-    if len(topology.dimensions) != len(topology.domains):
-        ratio = bandwidth / topology.link_bandwidth
-        shift = latency - topology.link_latency
-        if np.all(ratio == 1) and not shift.any():
-            return topology.dimensions
-        first = (float(ratio[0]), latency[0] / max(1, int(topology.link_latency[0])))
-        return tuple(
-            dataclasses.replace(one, bandwidth=one.bandwidth * first[0], latency=round(one.latency * first[1]))
-            for one in topology.dimensions
-        )
+def _dimensions(
+    topology: Topology, bandwidth: NDArray[np.float64], latency: NDArray[np.int64]
+) -> tuple[Dimension, ...]:  # fmt: skip
+    """The dimensions with the figures of their links. Where they are no domains of their own (a torus with optical links
+    between its blocks), each takes the change of the first domain."""
+    apart = len(topology.dimensions) == len(topology.domains)
     found = []
     for number, one in enumerate(topology.dimensions):
-        mine = np.flatnonzero(topology.link_domain == number)
-        changed = one if not len(mine) else dataclasses.replace(
-            one, bandwidth=float(bandwidth[mine[0]]) / float(topology.link_bandwidth[mine[0]]) * one.bandwidth,
-            latency=int(latency[mine[0]]) if topology.link_latency[mine[0]] == one.latency else one.latency,
-        )  # fmt: skip
-        found.append(changed)
+        mine = np.flatnonzero(topology.link_domain == (number if apart else 0))[:1]
+        faster = bandwidth[mine] / topology.link_bandwidth[mine]
+        longer = latency[mine] - topology.link_latency[mine]
+        found.append(
+            dataclasses.replace(
+                one, bandwidth=one.bandwidth * float(faster.prod()), latency=max(0, one.latency + int(longer.sum()))
+            )
+        )
     return tuple(found)

@@ -20,6 +20,7 @@ from distsim.registry import lookup, names
 from distsim.topology import presets
 from distsim.topology.graph import Topology
 from distsim.topology.presets import PRESETS
+from distsim.topology.scaled import MARK, scaled
 from distsim.topology.sizing import ranks
 
 ALIASES = {"star": "switch", "mesh": "fully_connected", **presets.ALIASES}
@@ -47,7 +48,7 @@ def build(spec: str, hosts: int | None = None) -> Topology:
 
     Args:
         spec: ``name``, ``name:key=value,...``, a path ending in .yaml or .yml (a bare name also finds the files shipped), or
-            ``simai:`` and the path of a SimAI topology file.
+            ``simai:`` and the path of a SimAI topology file; behind each, changes of links (see topology/scaled.py).
         hosts: number of ranks to be placed, from which missing sizes are inferred.
 
     Raises:
@@ -56,6 +57,9 @@ def build(spec: str, hosts: int | None = None) -> Topology:
     """
     if hosts is not None and hosts < 1:
         raise TopologyError(f"{hosts} hosts are none to connect", expected="at least 1")
+    if MARK in spec:
+        plain, *changes = spec.split(MARK)
+        return scaled(build(plain, hosts), changes)
     if spec.endswith(FILE_SUFFIXES):
         from distsim.topology.custom import load
 

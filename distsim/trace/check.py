@@ -48,7 +48,7 @@ def _program_defects(graph: TaskGraph, program: Program, ranks: list[int], where
 
     kind, collective = program.type, program.collective
     yield from each(
-        np.flatnonzero((kind < 1) | (kind > 7)),
+        np.flatnonzero((kind < 1) | (kind > NodeType.DELAY)),
         "type",
         lambda row: f"has type {int(kind[row])}, which is not a Chakra node type (1 to 7)",
     )
@@ -76,6 +76,8 @@ def _program_defects(graph: TaskGraph, program: Program, ranks: list[int], where
         "warning",
     )
     sized = p2p | (is_collective(program) & (collective != CollectiveType.BARRIER))
+    if graph.captured:  # those that are not told are counted when it is read
+        sized = p2p
     yield from each(np.flatnonzero(sized & (program.bytes == -1)), "missing", lambda row: "has no bytes (comm_size)", "warning")
     unsaid = p2p & (program.peer < 0) & (program.peer_kind == PeerKind.RANK)
     yield from each(

@@ -58,10 +58,13 @@ def convert(
     kind = to or format_of(dst)
     if os.path.abspath(src) == os.path.abspath(dst):
         raise ConfigError("source and destination are the same", where=dst)
-    if ranks is not None and open_trace(src, groups)[0] != "simai":
+    captured = captured_files(src)
+    if ranks is not None and (captured or open_trace(src, groups)[0] != "simai"):
         raise ConfigError("has no effect on a trace that says its own", where="--ranks", fix="Leave it out.")
     with output() as out:
-        if kind == "parquet":
+        if captured or _holds_steps(src, groups):
+            _write_captured(src, dst, kind, groups, repair, out)
+        elif kind == "parquet":
             _write_parquet(src, dst, groups, repair, ranks, out)
         elif kind == "native":
             document = open_document(src, groups, ranks)
@@ -87,6 +90,35 @@ def write_graph(graph: TaskGraph, dst: str, to: str | None = None) -> str:
         else:
             _write_ranks(native.document(content), dst, "et" if kind == "et" else "json", _WRITERS[kind], out)
     return kind
+
+
+def _holds_steps(src: str, groups: str | None) -> bool:
+    """Whether a native or Parquet trace was captured, or says which iteration its nodes belong to."""
+    kind, content = open_trace(src, groups)
+    if kind == "parquet":
+        from distsim.trace import parquet
+
+        said = parquet.said(src)
+        return bool(said.get("captured") or said.get("steps"))
+    return kind == "native" and (content.spec.captured or any("step" in p.model_dump_json(exclude_none=True)
+                                                              for p in content.spec.programs))  # fmt: skip
+
+
+def _write_captured(src: str, dst: str, kind: str, groups: str | None, repair: bool, out: Output) -> None:
+    """A captured trace as its graph: it has no other form. TraceError: Chakra knows neither delays nor steps."""
+    from distsim.trace import parquet
+
+    graph, defects = load(src, groups, repair)
+    refuse(defects, strict=False)
+    if kind == "parquet":
+        parquet.write(graph, out.reserve(dst))
+    elif kind == "native":
+        out.write(dst, native_write.write_graph(graph))
+    else:
+        raise TraceError(
+            f"is a captured trace, which Chakra cannot hold: it has no delays (launch latencies, pauses of streams), steps, or "
+            f"recorded transfer times beside sizes", where=src, fix="Use --to native or --to parquet.",
+        )  # fmt: skip
 
 
 def format_of(dst: str) -> str:

@@ -30,7 +30,7 @@ COLUMN_ATTRIBUTES = {
 OPERATIONS = {kind.name.lower(): int(kind) for kind in CollectiveType}
 NODE_TYPES = {
     NodeType.METADATA: "metadata", NodeType.MEM_LOAD: "load", NodeType.MEM_STORE: "store", NodeType.COMP: "compute",
-    NodeType.COMM_SEND: "send", NodeType.COMM_RECV: "receive",
+    NodeType.COMM_SEND: "send", NodeType.COMM_RECV: "receive", NodeType.DELAY: "delay",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import difflib
 import functools
 import re
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from distsim.errors import ConfigError, TraceError
@@ -294,12 +296,14 @@ class Numbering:
     names: dict[str, int] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
     streams: dict[str, int] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
 
 
 def build_program(native: Native, index: int, numbering: Numbering) -> tuple[Program, list[Finding]]:
     """Unroll a program into columns. ``numbering.groups`` must hold the groups that the trace defines."""
     where = native.label(index)
     rows = Rows()
+    steps: list[int] = []
     defined = {group.name for group in native.groups}
     for placed in native.unrolled(index):
         said = values_of(placed, where)
@@ -310,7 +314,12 @@ def build_program(native: Native, index: int, numbering: Numbering) -> tuple[Pro
             world = column == "group" and text in ("", "0") and text not in defined
             said[column] = -1 if world else known.setdefault(text, len(known))
         rows.add([*placed.after, *(placed.spec.control or ())], said)
-    return rows.program(where)
+        step = placed.spec.step
+        steps.append(-1 if step is None else numbering.steps.setdefault(step, len(numbering.steps)))
+    program, findings = rows.program(where)
+    if any(step >= 0 for step in steps):
+        program = dataclasses.replace(program, step=np.array(steps, np.int32))
+    return program, findings
 
 
 def document(native: Native) -> Document:

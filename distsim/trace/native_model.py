@@ -41,8 +41,8 @@ class NodeSpec(_Model):
     """One node. Only ``op`` is required; a node without ``after`` follows the node written before it."""
 
     op: str = Field(
-        description="compute, load, store, send, receive, metadata, or a collective: all_reduce, reduce_scatter, all_gather, "
-        "all_to_all, broadcast, reduce, gather, scatter, barrier, reduce_scatter_block"
+        description="compute, load, store, send, receive, metadata, delay (a latency; on its stream, where it names one), "
+        "or a collective: all_reduce, reduce_scatter, all_gather, all_to_all, broadcast, reduce, gather, scatter, barrier, reduce_scatter_block"
     )
     name: str = Field("", description="for messages and for `after`; {i} is the index of the enclosing repeat, {i-1} works too")
     id: int | None = Field(None, description="default: one more than the node before")
@@ -67,6 +67,7 @@ class NodeSpec(_Model):
     root: int | None = Field(None, description="index of the root in the group")
     dims: list[int] | None = Field(None, description="topology dimensions that take part; default: all")
     stream: int | str | None = Field(None, description="stream of the device; default: by kind of node")
+    step: str | None = Field(None, description="iteration of a captured trace that it belongs to, by name")
     attrs: list[Attr] | None = None
     inputs: IO | None = None
     outputs: IO | None = None
@@ -126,6 +127,7 @@ class TraceSpec(_Model):
     )
     groups: dict[str, RelativeGroup | list[int] | list[list[int]]] = {}
     metadata: dict[str, str] = {}
+    captured: bool = Field(False, description="recorded on a real system: durations of collectives are their transfer times")
     programs: list[ProgramSpec]
 
 

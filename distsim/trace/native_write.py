@@ -31,7 +31,7 @@ def op_name(kind: int, collective: int) -> str:
     """``op`` of a node."""
     if kind == NodeType.COMM_COLL:
         return _COLLECTIVE_NAMES.get(collective, "collective")
-    return NODE_TYPES.get(NodeType(kind), f"type {kind}") if 0 <= kind <= 7 else f"type {kind}"
+    return NODE_TYPES.get(NodeType(kind), f"type {kind}") if 0 <= kind < len(NodeType) else f"type {kind}"
 
 
 def _attr(attribute: Attribute) -> dict[str, Any]:
@@ -143,6 +143,8 @@ def row_object(graph: TaskGraph, program: Program, row: int) -> dict[str, Any]:
         out["dims"] = [d for d in range(31) if int(program.dims[row]) >> d & 1]
     if program.stream[row] >= 0:
         out["stream"] = graph.streams[program.stream[row]]
+    if program.step is not None and program.step[row] >= 0:
+        out["step"] = graph.steps[program.step[row]]
     return out
 
 
@@ -155,6 +157,11 @@ def ranks_text(ranks: Sequence[int]) -> str:
         else:
             parts.append([rank, rank])
     return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in parts)
+
+
+def captured_object(graph: TaskGraph) -> dict[str, Any]:
+    """What the head of a native file says of a captured trace; nothing of another."""
+    return {"captured": True, "metadata": dict(graph.metadata)} if graph.captured else {}
 
 
 def write(head: Mapping[str, Any], programs: Iterable[Mapping[str, Any]]) -> bytes:

@@ -44,6 +44,10 @@ def write(
     names = joined("name")
     columns["name"] = pa.DictionaryArray.from_arrays(pa.array(names, mask=names < 0), pa.array(graph.names, pa.string()))
     columns |= {name: joined(name) for name in _PLAIN}
+    if graph.steps:
+        missing = [np.full(len(program), -1, np.int32) for program in programs]
+        steps = [none if program.step is None else program.step for program, none in zip(programs, missing, strict=True)]
+        columns["step"] = np.concatenate([np.zeros(0, np.int32), *steps])
     ends = np.cumsum([0, *(len(program.dep) for program in programs)])
     offsets = np.concatenate([np.zeros(1, np.int64), *(p.dep_ptr[1:] + base for p, base in zip(programs, ends, strict=False))])
     columns["dep"] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(joined("dep")))
@@ -59,6 +63,8 @@ def write(
             for g in graph.groups
         ],
         "metadata": dict(graph.metadata),
+        "steps": graph.steps,
+        "captured": graph.captured,
         "heads": list(heads),
     }
     table = pa.table(columns).replace_schema_metadata({"distsim": json.dumps(said)})
@@ -104,6 +110,8 @@ def _read(source: str) -> TaskGraph:
         texts = texts.cast("string")
     texts = texts.dictionary_encode()
     columns = {name: table[name].to_numpy().astype(COLUMNS[name][0], copy=False) for name in _PLAIN}
+    if "step" in table.column_names:
+        columns["step"] = table["step"].to_numpy().astype(np.int32, copy=False)
     columns["name"] = texts.indices.fill_null(-1).to_numpy().astype(np.int32)
     lists = table["dep"].combine_chunks()
     offsets, deps = lists.offsets.to_numpy().astype(np.int64), lists.values.to_numpy()
@@ -130,6 +138,8 @@ def _read(source: str) -> TaskGraph:
         tuple(said["streams"]),
         source,
         metadata=said["metadata"],
+        steps=tuple(said.get("steps", ())),
+        captured=bool(said.get("captured", False)),
     )
 
 

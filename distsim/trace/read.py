@@ -55,19 +55,25 @@ def load(
     room: int | None = None,
 ) -> tuple[TaskGraph, list[Defect]]:  # fmt: skip
     """As :func:`read_trace`, but every defect within programs is listed, none raised; dangling dependencies are left out."""
-    if isinstance(path, tuple):
-        if len(path) != 1:
-            raise ConfigError("several files are no trace", where=shown(path), expected="one path")
-        path = path[0]
-    source = os.fspath(path)
-    kind, content = open_trace(source, groups)
-    if kind == "parquet":
+    source = shown(path) if isinstance(path, tuple) else os.fspath(path)
+    captured = captured_files(path)
+    content: Any
+    kind, content = ("kineto", captured) if captured else open_trace(source, groups)
+    if kind == "kineto":
+        from distsim.trace.kineto.read import read_captures
+
+        _with_its_own_groups(source, groups)
+        graph, labels, defects = read_captures(content, source)
+        ranks = None  # of an SPMD job a run may make more
+    elif kind == "parquet":
         from distsim.trace import parquet
 
         graph = parquet.read(source)
         labels, defects = [source] * len(graph.programs), list[Defect]()
+        ranks = None if graph.captured else ranks
     elif kind == "native":
         graph, labels, defects = _native_graph(content, source, repair)
+        ranks = None if graph.captured else ranks
     elif kind == "simai":
         from distsim.trace import simai
 
@@ -86,6 +92,31 @@ def load(
         raise ConfigError(f"the trace has {graph.ranks} ranks, not {ranks}", where=source, fix="Leave --ranks out.")
     defects = defects + check_programs(graph, labels)
     return dataclasses.replace(graph, source=source, defects=tuple(defect.line() for defect in defects)), defects
+
+
+def captured_files(path: str | os.PathLike[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """The files of a captured trace: the one that the path is, those in a folder, or all that are named; else none.
+
+    Raises:
+        ConfigError: several paths of which one is no captured trace. TraceError: one that is not there.
+    """
+    from distsim.trace.kineto.sniff import captures_of
+
+    paths = path if isinstance(path, tuple) else (os.fspath(path),)
+    if len(paths) == 1:
+        return captures_of(paths[0])
+    files: list[str] = []
+    for one in paths:
+        if not os.path.exists(one):
+            raise TraceError("there is no such file", where=one)
+        found = captures_of(one)
+        if not found:
+            raise ConfigError(
+                "is no captured (Kineto) trace; of other traces only one is read", where=one,
+                expected="one path, or the Kineto files of the ranks of one run",
+            )  # fmt: skip
+        files += found
+    return tuple(files)
 
 
 def open_trace(source: str, groups: str | None = None) -> tuple[str, Any]:
@@ -175,11 +206,8 @@ def read_json_rank(data: bytes, label: str) -> RankTrace:
         if "schema" in first and "nodes" in first:
             raise TraceError(
                 "is a PyTorch host execution trace: it holds operators and their order, but no durations",
-                where=label, fix="It needs the Kineto (profiler) trace of the same run; joining the two is not supported yet.",
+                where=label, fix="Give the Kineto (profiler) traces of the same run: those beside it are joined to them.",
             )  # fmt: skip
-        if "traceEvents" in first:
-            raise TraceError("is a Kineto (PyTorch profiler) trace, which distsim does not read yet", where=label,
-                             fix="Convert it to Chakra (.et) first.")  # fmt: skip
         if first and all(isinstance(value, list) for value in first.values()) and "attr" not in first:
             raise TraceError("is a communicator-group file, not a trace", where=label, fix="Give the prefix of the rank files.")
     return chakra_json.read_objects(objects, label)
@@ -269,6 +297,7 @@ def _native_graph(content: Any, source: str, repair: bool) -> tuple[TaskGraph, l
     undefined = [Group(name, {}) for name in list(numbering.groups)[len(content.groups) :]]
     graph = TaskGraph(
         tuple(programs), np.array(content.rank_program, np.int32), (*content.groups, *undefined), tuple(numbering.names),
-        tuple(numbering.streams), source, metadata=dict(content.spec.metadata),
+        tuple(numbering.streams), source, metadata=dict(content.spec.metadata), steps=tuple(numbering.steps),
+        captured=content.spec.captured,
     )  # fmt: skip
     return graph, labels, defects

@@ -90,7 +90,7 @@ def summarise(graph: TaskGraph, defects: list[Defect]) -> Summary:
     by_type: dict[str, int] = {}
     for program, count in zip(graph.programs, times, strict=True):
         for kind, nodes in zip(*np.unique(program.type, return_counts=True), strict=True):
-            name = NodeType(kind).name if 0 <= kind <= 7 else f"type {kind}"
+            name = NodeType(kind).name if 0 <= kind < len(NodeType) else f"type {kind}"
             by_type[name] = by_type.get(name, 0) + int(nodes * count)
     compute = [(p.type == NodeType.COMP) for p in graph.programs]
     timed = [c & (p.duration_ps >= 0) for c, p in zip(compute, graph.programs, strict=True)]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from building import program
+from building import graph, program
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distsim.api import RunSpec, cost_provider
 from distsim.cost.check import check_cost_provider
+from distsim.cost.rescaled import Factor
 from distsim.errors import ConfigError, TraceError
 from distsim.registry import lookup, names
 from distsim.trace.graph import NodeType
 
-PROVIDERS = {"recorded": lambda: lookup("cost", "recorded")(), "roofline": lambda: lookup("cost", "roofline")(1e15, 1e12)}
+PROVIDERS = {
+    "recorded": lambda: lookup("cost", "recorded")(), "roofline": lambda: lookup("cost", "roofline")(1e15, 1e12),
+    "rescaled": lambda: lookup("cost", "rescaled")(Factor(1.5), ("",)),
+    "typical": lambda: lookup("cost", "typical")(graph(program([(0, NodeType.COMP, [], {"duration_ps": 5})]))),
+}  # fmt: skip
 
 
 def test_every_registered_provider_is_under_contract():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distsim.cost.speeds import Speeds
 from distsim.errors import ConfigError, TopologyError
 from distsim.profiles.astra.blame import blame
 from distsim.profiles.astra.config import AstraConfig, read_network, read_system
@@ -50,6 +51,7 @@ def simulate_trace(spec: Any, progress: Callable[[float | None, str], None] | No
             "--profile astra knows no timed events, as ASTRA-sim has none", where="--events", fix="Leave one of them out."
         )
     graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair, spec.ranks)
+    graph = Speeds.parse(spec.speeds, graph.ranks).on(graph)
     topology = build(spec.topo, graph.ranks)
     config = with_algorithms(config_of_topology(topology, spec.network), spec.algorithm)
     config = replace(config, splits=spec.splits, **system)

@@ -6,6 +6,7 @@ A page unpacks them into typed arrays (``assets/base.js``: ``unpack``). Equal co
 from __future__ import annotations
 
 import base64
+import json
 import zlib
 from typing import Any
 
@@ -38,6 +39,11 @@ def packed(values: Any, *, delta: bool = False) -> dict[str, Any]:
     little = column.astype(column.dtype.newbyteorder("<"))
     planes = little.view(np.uint8).reshape(len(column), -1).T if len(column) else np.zeros((0, 0), np.uint8)
     return {"$": kind, "n": len(column), "d": int(delta and kind[0] != "f"), "b": deflated(planes.tobytes())}
+
+
+def packed_json(value: Any) -> dict[str, str]:
+    """Any JSON-ready value, deflated: for lists of many like texts."""
+    return {"$": "json", "b": deflated(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))}
 
 
 def narrow(values: Any) -> Any:

@@ -19,6 +19,8 @@ from distsim.report.html.section import Page
 #: format -> (module, what writes such folders)
 KINDS = {
     "distsim-results": ("distsim.report.html.run", "distsim run -o, distsim train -o"),
+    "distsim-serving": ("distsim.report.html.serving", "distsim serve -o"),
+    "distsim-sweep": ("distsim.report.html.sweep", "distsim sweep, distsim capacity -o"),
 }
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,30 +19,35 @@ from distsim.report.html.columns import deflated
 from distsim.report.html.markup import escape
 from distsim.report.html.section import Page, Section
 
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"  # noqa: E501
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
+    "form-action 'none'"
+)
 #: scripts that every page has
 _BASE = ("base.js", "tables.js")
 
 
-def render(page: Page) -> str:
-    """The text of the file."""
+def render(page: Page, links: Sequence[tuple[str, str]] = (), *, asks: bool = False) -> str:
+    """The text of the file.
+
+    Args:
+        links: (words, address) in the head, of a page that a server serves.
+        asks: whether its scripts ask the server that it came from for more.
+    """
     names = list(dict.fromkeys([*_BASE, *(name for section in page.sections for name in section.scripts)]))
     assets = files("distsim.report.html").joinpath("assets")
     style = assets.joinpath("page.css").read_text(encoding="utf-8")
     scripts = "".join(f"<script>\n{assets.joinpath(name).read_text(encoding='utf-8')}</script>\n" for name in names)
     words = {
-        "@POLICY@": _POLICY, "@TITLE@": escape(page.title), "@STYLE@": style, "@ANSWER@": escape(page.answer),
+        "@POLICY@": _POLICY + ("; connect-src 'self'" if asks else ""), "@LINKS@": _links(links), "@TITLE@": escape(page.title), "@STYLE@": style, "@ANSWER@": escape(page.answer),
         "@FIGURES@": _figures(page), "@WARNINGS@": _warnings(page), "@CONTENTS@": _contents(page),
         "@SECTIONS@": "".join(map(_section, page.sections)), "@VERSION@": escape(__version__),
         "@DATA@": "".join(map(_data, page.sections)),
         "@PLOTLY@": _plotly() if any(section.charts for section in page.sections) else "", "@SCRIPTS@": scripts,
     }  # fmt: skip
     template = assets.joinpath("page.html").read_text(encoding="utf-8")
-    # NOTE: cut at the marks first, so that a mark in what is put in stays what it is
-    parts = [template]
-    for mark in words:
-        parts = [piece for part in parts for piece in _cut(part, mark)]
-    return "".join(words.get(part, part) for part in parts)
+    # NOTE: cut at the marks once, so that a mark in what is put in stays what it is
+    return "".join(words.get(part, part) for part in re.split("(@[A-Z]+@)", template))
 
 
 def write(page: Page, target: str | os.PathLike[str]) -> int:
@@ -67,11 +74,6 @@ def check_file(path: Path) -> None:
         raise ConfigError("is a folder", where=str(path), expected="the name of an HTML file")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"there is no folder {path.absolute().parent}", where=str(path))
-
-
-def _cut(text: str, mark: str) -> list[str]:
-    before, found, after = text.partition(mark)
-    return [before, mark, after] if found else [text]
 
 
 def _section(section: Section) -> str:
@@ -120,6 +122,10 @@ def _warnings(page: Page) -> str:
     items = "".join(f"<li>{escape(text)}</li>" for text in page.warnings)
     shown = " open" if len(page.warnings) <= 5 else ""
     return f'<details class="warnings" id="warnings"{shown}><summary>{count}</summary><ul>{items}</ul></details>'
+
+
+def _links(links: Sequence[tuple[str, str]]) -> str:
+    return "".join(f'<a href="{escape(address)}">{escape(words)}</a>' for words, address in links)
 
 
 def _contents(page: Page) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -18,6 +19,7 @@ from distsim.errors import ConfigError, DistsimError
 
 #: jobs that may wait
 MOST = 32
+_OFTEN = 0.1  #: seconds between words about the progress of one thing
 
 
 @dataclass(slots=True)
@@ -168,8 +170,14 @@ def work(say: Connection, source: Path, target: Path, changes: Mapping[str, str]
     """In the worker: reopen, change, run, save; every word goes through ``say``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends us; a Ctrl-C of the terminal comes to us as well
 
+    last = 0.0
+
     def progress(fraction: float | None, what: str) -> None:
-        say.send(("progress", fraction, what))
+        nonlocal last
+        now = time.monotonic()
+        if fraction is None or now >= last + _OFTEN:
+            last = now
+            say.send(("progress", fraction, what))
 
     try:
         from distsim.analysis.summary import summarise
@@ -194,4 +202,3 @@ def work(say: Connection, source: Path, target: Path, changes: Mapping[str, str]
         say.send(("failed", f"{error.filename or 'input or output'}: {error.strerror or error}", None))
     finally:
         say.close()
-

@@ -77,7 +77,9 @@ class Shelf:
     def beside(self, entry: Entry, called: str) -> str:
         """Name of a new result in the folder that holds ``entry``. Raises ConfigError for what is no name, or is taken."""
         if not _NAME.fullmatch(called) or called.endswith((".part", ".old")):
-            raise ConfigError(f"{called!r} is no name for a result", expected="letters, digits, and any of . _ + = - after the first")
+            raise ConfigError(
+                f"{called!r} is no name for a result", expected="letters, digits, and any of . _ + = - after the first"
+            )
         name = "/".join((*Path(entry.name).parts[:-1], called))
         if (self.folder / name).exists() or (self.folder / name).is_symlink():
             raise ConfigError(f"{name} is there already", fix=f"Take another name, {self.free(entry)} say.")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distsim.trace.defect import Defect
+from distsim.trace.kineto.oddity import Oddity
 
 
 class GpuKind(IntEnum):
@@ -71,8 +71,9 @@ class CallTable:
     name: NDArray[np.int32]  #: index into Capture.names
     correlation: NDArray[np.int64]  #: -1: none
     external: NDArray[np.int64]  #: External id; -1: none
-    stream: NDArray[np.int64]  #: the number that the call itself gives for its stream; -1: not said
-    event: NDArray[np.int64]  #: the number that the call itself gives for its event; -1: not said
+    stream: NDArray[np.int64]  #: number of the stream that it is about, where the file tells (cuda_sync events); else -1
+    waits_on: NDArray[np.int64]  #: number of the stream that it waits for, of an EVENT_WAIT or EVENT_SYNC; else -1
+    record: NDArray[np.int64]  #: correlation of the call that recorded the event, where the file tells; else -1
 
     def __len__(self) -> int:
         return len(self.start_ps)
@@ -135,4 +136,4 @@ class Capture:
     names: tuple[str, ...]
     forward: NDArray[np.int64]  #: (m, 4): thread and time of a forward operation, thread and time of its backward
     world: Mapping[str, Any] = field(default_factory=dict)  #: the file's other words: schemaVersion, record_shapes ...
-    defects: tuple[Defect, ...] = ()  #: what was wrong with the file, and what was done about it
+    oddities: tuple[Oddity, ...] = ()  #: what was wrong with the file, and what was done about it

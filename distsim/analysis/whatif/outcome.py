@@ -1,0 +1,81 @@
+"""Before, estimate and re-simulation side by side, and why the last two differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from distsim.analysis.underway import is_kind
+from distsim.analysis.whatif.estimate import Estimate, Recorded
+from distsim.analysis.whatif.structure import structure_of
+from distsim.result import Result
+from distsim.units import format_time
+
+#: an estimate this close to the simulation is called exact
+_EXACT = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """A change: what it was estimated to give, and what it gives. Times in ps."""
+
+    before: int
+    estimate: Estimate
+    after: int | None = None  #: re-simulated
+    why: tuple[str, ...] = ()  #: sentences on what the estimate missed
+
+    @property
+    def error(self) -> float | None:
+        """Of the estimate, over the re-simulated makespan."""
+        if self.after is None or self.estimate.makespan is None or not self.after:
+            return None
+        return self.estimate.makespan / self.after - 1
+
+
+def outcome(recorded: Recorded, estimate: Estimate, after: Result | None) -> Outcome:
+    """Compare. ``after``: the re-simulated run, if there is one."""
+    before = recorded.result.makespan
+    if after is None:
+        return Outcome(before, estimate)
+    if estimate.makespan is None or estimate.path is None or estimate.durations is None:
+        return Outcome(before, estimate, after.makespan)
+    return Outcome(before, estimate, after.makespan, tuple(_why(recorded, estimate, after)))
+
+
+def _why(recorded: Recorded, estimate: Estimate, after: Result) -> list[str]:
+    assert estimate.path is not None and estimate.durations is not None and estimate.makespan is not None
+    found = []
+    if estimate.stayed < 0.995:
+        found.append(f"another path became the longest: {100 * (1 - estimate.stayed):.0f} % of it was not on the recorded one")
+    missed = after.makespan - estimate.makespan
+    if abs(missed) <= _EXACT * after.makespan:
+        return [*found, "the estimate is exact: durations alone decide here"]
+    spans, rows = recorded.result.spans(), estimate.path.rows
+    if len(after.spans()) != len(spans):
+        return [*found, "ranks fold in another way"]
+    took = structure_of(after).base[rows] - estimate.durations[rows]
+    talks = ~is_kind(spans, "compute", "host", "memory", "none", "delay")[rows]
+    for mine, what in ((talks, "communication"), (~talks, "computation")):
+        more = float(took[mine].sum())
+        if abs(more) > 0.1 * abs(missed):
+            cause = "it meets other traffic" if what == "communication" else "more or less communication runs beside it"
+            found.append(
+                f"{what} on the estimated path took {format_time(abs(round(more)))} "
+                f"{'longer' if more > 0 else 'less'} than estimated: {cause}"
+            )
+    changed = reordered(recorded.result, after)
+    if changed:
+        found.append(f"{changed:,} stream{'s' if changed > 1 else ''} took {'their' if changed > 1 else 'its'} tasks in another order")
+    return found or ["tasks off the estimated path came later than estimated, and became the longest path"]
+
+
+def reordered(before: Result, after: Result) -> int:
+    """Streams that ran their tasks in another order."""
+    one, two = before.spans(), after.spans()
+    if len(one) != len(two):
+        return 0
+    stream = one.rank * np.int64(len(one.streams) + 1) + one.stream
+    rows = np.flatnonzero((stream >= 0) & np.array([bool(name) for name in (*one.streams, "")])[one.stream])
+    orders = [rows[np.lexsort((rows, spans.end[rows], spans.start[rows], stream[rows]))] for spans in (one, two)]
+    return len(np.unique(stream[orders[0][orders[0] != orders[1]]]))

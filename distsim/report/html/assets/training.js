@@ -1,0 +1,35 @@
+/* A training step by pipeline stage: where the time goes, and what fills the memory. */
+"use strict";
+
+{
+  const stacked = (element, rows, names, values, unit, layout) => distsim.plot(element, () => {
+    const hues = [1, 2, 3, 4, 5, 6, 7, 8].map(k => distsim.colour(`hue${k}`));
+    return {
+      data: names.map((name, k) => ({
+        type: "bar", orientation: "h", name, y: rows, x: values[k], marker: {color: hues[k % 8], opacity: k < 8 ? 1 : 0.6},
+        hovertemplate: `%{y}: %{x:.4~g} ${unit} ${name}<extra></extra>`,
+      })),
+      layout: {barmode: "stack", showlegend: true, yaxis: {autorange: "reversed", type: "category", showgrid: false},
+        margin: {t: 56}, ...layout()},
+    };
+  });
+
+  distsim.draw.training = async (root, data) => {
+    const [unit, size] = distsim.unit(data.step), stages = data.parts[0].stages.map((_, k) => `stage ${k}`);
+    await stacked($("training-stages"), stages, data.parts.map(part => part.name),
+      data.parts.map(part => part.stages.map(ps => ps / size)), unit,
+      () => ({xaxis: {title: {text: `${unit}, mean over the stage's ranks`}}}));
+  };
+
+  distsim.draw.memory = async (root, data) => {
+    const GiB = 2 ** 30;
+    await stacked($("memory-stages"), data.stages.map(stage => `stage ${stage}`), data.names,
+      data.bytes.map(sizes => sizes.map(bytes => bytes / GiB)), "GiB", () => ({
+        xaxis: {title: {text: "GiB"}, rangemode: "tozero"},
+        shapes: [{type: "line", x0: data.limit / GiB, x1: data.limit / GiB, y0: 0, y1: 1, yref: "paper",
+          line: {color: distsim.colour("hot"), width: 2, dash: "dash"}}],
+        annotations: [{x: data.limit / GiB, y: 1, yref: "paper", yanchor: "bottom", xanchor: "right", text: "the GPU has so much",
+          showarrow: false, font: {size: 11, color: distsim.colour("soft")}}],
+      }));
+  };
+}

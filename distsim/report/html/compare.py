@@ -1,0 +1,28 @@
+"""Two results of one kind side by side; each kind has a module of its own."""
+
+from __future__ import annotations
+
+from distsim.errors import ConfigError
+from distsim.report import document, serving_document
+from distsim.report.html import compare_runs, compare_services, compare_studies
+from distsim.report.html.kinds import KINDS, kind_of
+from distsim.report.html.section import Page
+
+
+def page(first: str, second: str, title: str = "") -> Page:
+    """The page of two folders; the second is measured by the first.
+
+    Raises: ConfigError where they are of different kinds, or one cannot be read.
+    """
+    kinds = kind_of(first), kind_of(second)
+    if kinds[0] != kinds[1]:
+        raise ConfigError(
+            f"cannot be compared: {first} is of {_made(kinds[0])}, {second} of {_made(kinds[1])}", where="report",
+            expected="two results of one kind",
+        )  # fmt: skip
+    makers = {document.FORMAT: compare_runs, serving_document.FORMAT: compare_services}
+    return makers.get(kinds[0], compare_studies).page(first, second, title)
+
+
+def _made(kind: str) -> str:
+    return KINDS[kind][1].replace(" -o", "").replace(",", " or")

@@ -1,0 +1,131 @@
+"""What only a training step has: utilisation, where each pipeline stage's time goes, and the memory of its GPUs.
+
+A results folder holds the specification, from which the execution graph and the memory are worked out again (milliseconds:
+nothing is simulated), and the spans, which say when everything ran.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distsim.analysis.training import PARTS, Breakdown, breakdown, providers
+from distsim.errors import DistsimError
+from distsim.report.html.markup import chart, paragraph, table
+from distsim.report.html.section import Figure, Section
+from distsim.report.training import answer
+from distsim.result import Result
+from distsim.training import Training, TrainSpec, execution_graph, job
+from distsim.units import format_size, format_time
+from distsim.workload.training.memory import memory_of
+from distsim.workload.training.plan import Plan
+
+#: options that `distsim train` chooses by itself where they are not given: always said
+_CHOSEN = ("dp", "global_batch", "seq", "zero", "sequence_parallel")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A training step as it was simulated; without ``training`` where its names mean nothing any more."""
+
+    training: Training | None
+    found: Breakdown | None
+    answer: str
+    figures: tuple[Figure, ...]
+    warnings: tuple[str, ...]
+
+
+def step_of(result: Result) -> Step | None:
+    """The training step that a result is of; None for any other run."""
+    spec = result.spec
+    if not isinstance(spec.get("plan"), Mapping) or "model" not in spec:
+        return None
+    try:
+        work = job(TrainSpec(**{name: value for name, value in spec.items() if name in TrainSpec.model_fields}))
+        training = Training(work, execution_graph(work), result, memory_of(work.model, work.plan, work.stack, work.gpu))
+        found = breakdown(training)
+    except (DistsimError, ValueError) as error:
+        said = str(error).splitlines()[0]
+        return Step(None, None, "", (), (f"utilisation, stages and memory are left out, as the step cannot be built again: {said}",))
+    gpu, memory = work.gpu, training.memory
+    figures = (
+        Figure("MFU", f"{100 * training.mfu:.1f} %", f"{training.flops_per_gpu / 1e12:.0f} TFLOP/s/GPU"),
+        Figure("Throughput", f"{training.tokens_per_s_gpu:,.0f}", "tokens/s/GPU"),
+        Figure("Memory", f"{memory.device / 2**30:.1f} GiB", f"of {gpu.memory / 2**30:.0f} on {gpu.name}"),
+    )
+    return Step(training, found, answer(training, found), figures, work.notes)
+
+
+def section(step: Step) -> Section | None:
+    """Where the time of the step and of every stage goes."""
+    if step.training is None or step.found is None:
+        return None
+    training, found = step.training, step.found
+    shown = [part for part in PARTS if found.parts[part] >= 0.0005 * training.step_ps]
+    rows = [(PARTS[part], format_time(round(found.parts[part])), f"{100 * found.share(part):.1f} %") for part in shown]
+    keys = [(None, found.parts[part], found.share(part)) for part in shown]
+    data = {
+        "parts": [{"name": PARTS[part], "stages": [stage[part] for stage in found.stages]} for part in shown],
+        "step": training.step_ps,
+    }
+    kernels = providers(training)
+    html = [
+        chart("training-stages", "Parts of the step of every pipeline stage; the table below has their mean",
+              110 + 30 * len(found.stages)),
+        table(("where the time goes", "time", "share"), rows, keys=keys, caption="The compute stream, mean over ranks"),
+    ]  # fmt: skip
+    if kernels:
+        html.append(table(
+            ("kernel times from", "kernels", "seconds of a micro-batch", "usual error"),
+            [(name, f"{count:,}", f"{seconds:.4g}", f"{100 * error:.0f} %") for name, (count, seconds, error) in kernels.items()],
+            caption="Sources of kernel times",
+        ))  # fmt: skip
+    return Section("training", "Training step", "\n".join(html), data, ("training.js",), charts=True)
+
+
+def memory(step: Step) -> Section | None:
+    """The memory of every stage's GPUs by term, against what they have."""
+    if step.training is None:
+        return None
+    stages, gpu = step.training.memory.stages, step.training.job.gpu
+    terms = [{**one.terms, "fragmentation": one.reserved - one.allocated, "CUDA and NCCL": one.device - one.reserved}
+             for one in stages]  # fmt: skip
+    names = sorted({name for each in terms for name, size in each.items() if size}, key=lambda n: (-_sum(terms, n), n))
+    rows = [(f"stage {one.stage}", *(format_size(each.get(name, 0)) for name in names), format_size(one.device))
+            for one, each in zip(stages, terms, strict=True)]  # fmt: skip
+    keys = [(float(one.stage), *(float(each.get(name, 0)) for name in names), float(one.device))
+            for one, each in zip(stages, terms, strict=True)]  # fmt: skip
+    data = {
+        "names": names, "stages": [one.stage for one in stages], "limit": gpu.memory,
+        "bytes": [[each.get(name, 0) for each in terms] for name in names],
+    }  # fmt: skip
+    full = step.training.memory.worst
+    html = [
+        paragraph(f"At its fullest ({full.moment}), stage {full.stage} takes {format_size(full.device)} of the "
+                  f"{format_size(gpu.memory)} of {gpu.name}.", "note"),
+        chart("memory-stages", "Memory of every pipeline stage by term; the table below says the same", 110 + 30 * len(stages)),
+        table(("", *names, "device"), rows, keys=keys, caption="Memory of a GPU of every stage at its fullest"),
+    ]  # fmt: skip
+    return Section("memory", "Memory", "\n".join(html), data, ("training.js",), charts=True)
+
+
+def command(spec: Mapping[str, Any]) -> str:
+    """The ``distsim train`` command that repeats a step: its names, and every value that is not the default."""
+    words = ["distsim", "train"]
+    for name, value in {**{name: spec.get(name) for name in TrainSpec.model_fields if name != "plan"}, **spec["plan"]}.items():
+        field = Plan.model_fields.get(name) or TrainSpec.model_fields.get(name)
+        usual = field is not None and value == field.default and name not in _CHOSEN
+        if value is None or usual:
+            continue
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]
+    return shlex.join(words)
+
+
+def _sum(terms: list[dict[str, int]], name: str) -> int:
+    return sum(each.get(name, 0) for each in terms)

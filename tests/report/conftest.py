@@ -1,0 +1,62 @@
+"""Results folders of every kind, made once: runs, services, studies, one of 1,024 ranks and one of 100,000 tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from building import program
+
+from distsim import simulate
+from distsim.analysis.serving_findings import findings
+from distsim.analysis.serving_slo import Slo
+from distsim.cli.main import main
+from distsim.cli.shipped import shipped
+from distsim.report import serving_folder
+from distsim.report.folder import save
+from distsim.serve import ServeSpec, serve
+from distsim.trace.graph import NodeType, TaskGraph
+
+STUDY = """
+kind: run
+name: {name}
+base: {{trace: {trace}, network: analytic}}
+variables: {{fabric: [fat_tree, ring], gbps: [100, {gbps}]}}
+derived: {{topo: "f'{{fabric}}:bandwidth={{gbps}}Gbps'"}}
+objectives: {{makespan_ps: min, link_bytes: min}}
+"""
+
+
+def _replicated(ranks, nodes):
+    """Ranks that all run one program of computations with a collective now and then."""
+    rows = []
+    for k in range(nodes):
+        before = [k - 1] if k else []
+        if k % 16 == 15:
+            rows.append((k, NodeType.COMM_COLL, before, {"collective": 0, "bytes": 1 << 20, "name": 1}))
+        else:
+            rows.append((k, NodeType.COMP, before, {"duration_ps": 10**6 * (1 + k % 7), "name": 0}))
+    return TaskGraph((program(rows),), np.zeros(ranks, np.int32), (), names=("gemm", "grads"), source="test")
+
+
+@pytest.fixture(scope="session")
+def results_folder(tmp_path_factory):
+    """Folders of results by name: run, run-chunk, other, service-a, service-b, study-a, study-b, large, dense. To be read only."""
+    place = tmp_path_factory.mktemp("results")
+    trace = shipped()["dp_overlapped_buckets"]
+    save(simulate(trace, "fat_tree"), place / "run")
+    save(simulate(trace, "fat_tree", network="chunk"), place / "run-chunk")
+    save(simulate(shipped()["moe_all_to_all"], "fat_tree"), place / "deep" / "other")
+    save(simulate(_replicated(1024, 97), "fat_tree", network="analytic"), place / "large")
+    save(simulate(_replicated(8, 12_500), "fat_tree", network="analytic"), place / "dense")
+    for name, qps in (("service-a", 5), ("service-b", 40)):
+        spec = ServeSpec.of({
+            "model": "llama3-8b", "cluster": "h100:gpus=2", "requests": f"poisson:qps={qps}", "n": 80,
+            "lengths": "uniform:prompt=50-900,output=2-60",
+        })  # fmt: skip
+        result = serve(spec)
+        serving_folder.save(result, place / name, findings(result, Slo.parse("ttft=500ms,tpot=50ms")))
+    for name, gbps in (("study-a", 200), ("study-b", 400)):
+        study = place / f"{name}.yaml"
+        study.write_text(STUDY.format(name=name, trace=trace, gbps=gbps))
+        assert main(["sweep", str(study), "-o", str(place / name), "--workers", "1", "--quiet"]) == 0
+    return place
