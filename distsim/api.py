@@ -90,7 +90,7 @@ class RunSpec(BaseModel):
         None, description="recorded durations as on another GPU, a100->h100, or by a factor, 1.5x faster"
     )
     speeds: str | None = Field(
-        None, description="devices faster or slower: gpu.compute=1.5x,gpu.memory_bandwidth=2x,host.speed=2x,rank.3.compute=0.9x"
+        None, description="devices faster or slower: gpu.compute=1.5x, rank.3.compute=0.9x ... (docs/whatif.md)"
     )
     peak: str | None = Field(None, description="roofline: peak rate of a device, such as 989TFLOPS")
     memory_bandwidth: str | None = Field(None, description="roofline: memory bandwidth of a device, such as 3.35TB/s")

@@ -139,8 +139,8 @@ class Scenario:
         if isinstance(self.spec, TrainSpec):
             fields = self.spec.model_dump() | self.spec.plan.model_dump()
             del fields["plan"]
-            defaults: Any = {name: field.default for name, field in (*TrainSpec.model_fields.items(), *Plan.model_fields.items())}
-            needed = ("dp", "global_batch", "seq", "zero", "sequence_parallel")  # train infers these where they are not given
+            defaults = {name: field.default for name, field in (TrainSpec.model_fields | Plan.model_fields).items()}
+            needed: tuple[str, ...] = ("dp", "global_batch", "seq", "zero", "sequence_parallel")  # else inferred
             words = ["distsim", "train"]
         else:
             fields = {name: value for name, value in self.spec.model_dump().items() if name != "trace"}
@@ -203,7 +203,8 @@ class Scenario:
             if there["gpu"]:
                 add(COMPUTE, "compute nodes" + (f"; 1x: {self.spec.peak}" if roofline else ""))
             if there["memory"] or roofline:
-                add(MEMORY, "memory nodes" + (f" and traffic of compute nodes; 1x: {self.spec.memory_bandwidth}" if roofline else ""))
+                traffic = f" and traffic of compute nodes; 1x: {self.spec.memory_bandwidth}" if roofline else ""
+                add(MEMORY, f"memory nodes{traffic}")
             if there["host"]:
                 add(HOST, "nodes on the host")
             ranks = self._read.ranks
@@ -269,7 +270,7 @@ class Scenario:
         factor = _factor(value)
         if factor is not None:
             if not 0 < factor < math.inf and not (factor == 0 and attribute == "latency"):
-                raise ConfigError(f"{value} is no factor of a {attribute}", where=name, expected="a positive factor, such as 2x")
+                raise ConfigError(f"{value} is no factor of a {attribute}", where=name, expected="a positive one, such as 2x")
             said = f"{factor:.12g}x"
         else:
             _read_as(name, value, parse_bandwidth if attribute == "bandwidth" else parse_time)
@@ -339,8 +340,10 @@ class Scenario:
 
 
 def scenario_of(spec: Mapping[str, Any]) -> Scenario:
-    """The scenario of a Result's ``spec``, of a replay or a training step. Raises ConfigError for any other (a service, files of
-    another simulator), and where fields are not those of this version."""
+    """The scenario of a Result's ``spec``, of a replay or a training step.
+
+    Raises: ConfigError for any other (a service, files of another simulator), and where fields are not this version's.
+    """
     if "pools" in spec or "requests" in spec:
         raise ConfigError(
             "is a service: what-if studies take replays and training steps", fix="Run distsim serve with other options."

@@ -64,7 +64,9 @@ def links_table(topology: Topology, links: LinkTable, makespan: int) -> Any:
 
 
 def _named(index: Any, names: Sequence[str]) -> Any:
-    """A dictionary column; -1 is the empty name."""
+    """A dictionary column; -1 is the empty name. Every name is in the dictionary once, as pandas wants it."""
     import pyarrow as pa
 
-    return pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32) + 1), pa.array(["", *names], pa.string()))
+    place = {"": 0}
+    where = np.array([0, *(place.setdefault(name, len(place)) for name in names)], np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(where[index.astype(np.int64) + 1]), pa.array(list(place), pa.string()))

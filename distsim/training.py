@@ -58,8 +58,8 @@ class TrainSpec(BaseModel):
     compute_table: str | None = Field(None, description="measured kernels, CSV or Parquet, asked first")
     compute_calibration: str | None = Field(None, description="file of distsim calibrate compute")
     speeds: str | None = Field(
-        None, description="devices faster or slower: gpu.compute=1.5x,gpu.compute.attention=2x,gpu.memory_bandwidth=2x,"
-        "host.speed=2x,rank.3.compute=0.9x")  # fmt: skip
+        None, description="devices faster or slower: gpu.compute=1.5x, host.speed=2x ... (docs/whatif.md)"
+    )
     plan: Plan
 
     @classmethod

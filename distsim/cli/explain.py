@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
         from distsim.report import explain_service
         from distsim.report.serving_folder import load
 
-        given = [name for name, value in (("--step", args.step), ("--rank", args.rank), ("--resimulate", args.resimulate))
-                 if value not in ("", None, False)]  # fmt: skip
+        asked = {"--step": args.step != "", "--rank": args.rank is not None, "--resimulate": args.resimulate}
+        given = [name for name, value in asked.items() if value]
         if given:
             raise ConfigError(f"{given[0]} is for runs and training steps; {args.result} is a service's", fix="Leave it out.")
         times = request_times(load(args.result))
@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from distsim.analysis.explain.again import resimulated
     from distsim.analysis.explain.findings import explain
-    from distsim.report.explain import document, text
+    from distsim.report.explain import text
+    from distsim.report.explain_document import document
     from distsim.report.reopen import reopen
 
     with Progress() as progress:

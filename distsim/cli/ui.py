@@ -4,9 +4,9 @@
   distsim ui results/ --no-open         print the address only (over ssh: ssh -L 8000:127.0.0.1:8000 host)
   distsim ui results/ --port 8000       this port; default: a free one
 
-Results are the folders that -o of run, train, serve, sweep and capacity write. Knobs (link speeds, GPU speeds, algorithms, plans;
-see distsim whatif) run a result again in a process of its own; what comes out is a folder beside it. The server answers this
-machine only (127.0.0.1), loads nothing from anywhere, and ends with Ctrl-C. docs/report.md says more.
+Results are the folders that -o of run, train, serve, sweep and capacity write. Knobs (speeds of links and GPUs, algorithms,
+plans; see distsim whatif) run a result again in a process of its own; what comes out is a folder beside it. The server answers
+this machine only (127.0.0.1), loads nothing from anywhere, and ends with Ctrl-C. docs/report.md says more.
 """
 
 from __future__ import annotations

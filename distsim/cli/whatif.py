@@ -25,7 +25,9 @@ from distsim.errors import ConfigError
 def prepare(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     parser.add_argument("result", metavar="RESULT", help="results folder of distsim run -o or distsim train -o")
-    parser.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", dest="settings", help="turn a knob; repeatable")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KNOB=VALUE", dest="settings", help="turn a knob; repeatable"
+    )
     parser.add_argument("--levers", action="store_true", help="rank every continuous knob by what it saves")
     parser.add_argument("--knobs", action="store_true", help="list the knobs of this run")
     parser.add_argument("--no-simulate", action="store_true", help="estimates alone")

@@ -48,7 +48,9 @@ class Speeds:
             name, _, value = (piece.strip() for piece in part.partition("="))
             factor = factor_of(value)
             if factor is None or not 0 < factor < math.inf:
-                raise ConfigError(f"{part!r} is no change of speed", where="speeds", expected="a factor, such as gpu.compute=1.5x")
+                raise ConfigError(
+                    f"{part!r} is no change of speed", where="speeds", expected="a factor, such as gpu.compute=1.5x"
+                )
             if name in found:
                 raise ConfigError(f"{name} is given twice", where="speeds")
             _check(name, ranks)
@@ -103,8 +105,9 @@ class Speeds:
         on_host = (kind == NodeType.COMP) & program.cpu
         speed = np.where(comp, compute, np.where(moves, memory, np.where(on_host, host, 1.0)))
         traffic = np.where(comp, memory * own, np.where(moves, memory, 1.0))
+        operations = np.where(comp, speed, 1.0)
         return dataclasses.replace(
-            program, duration_ps=_divided(program.duration_ps, speed), num_ops=_divided(program.num_ops, np.where(comp, speed, 1.0)),
+            program, duration_ps=_divided(program.duration_ps, speed), num_ops=_divided(program.num_ops, operations),
             tensor_size=_divided(program.tensor_size, traffic),
         )  # fmt: skip
 

@@ -1,11 +1,9 @@
-"""Why a run took as long as it did, on one screen, and as a JSON document."""
+"""Why a run took as long as it did, on one screen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from textwrap import wrap
-from typing import Any
 
 from distsim.analysis.critical import WAITING
 from distsim.analysis.explain.findings import Explanation
@@ -18,11 +16,10 @@ from distsim.report.answer import percentages
 from distsim.report.table import table
 from distsim.units import format_bandwidth, format_size, format_time
 
-FORMAT = "distsim-explanation"
-#: version of the document's keys
-SCHEMA = 1
 #: what is less than this of the step is not worth a line
 _WORTH = 0.001
+#: characters of a task's name
+_NAME = 48
 #: classes named in a leg, and ranks named in a list
 _NAMED = 4
 _SAID = {
@@ -47,7 +44,7 @@ def answer(found: Explanation) -> str:
     parts += [one for one in found.story.contributions if one.by == "kind" and one.name in (*LOCAL, WAITING)
               and one.name != "compute"]  # fmt: skip
     parts.sort(key=lambda one: (-one.ps, one.name))
-    said = ", ".join(f"{_percent(one.ps, found.end_ps)} {one.name}" for one in parts[:_NAMED] if one.ps)
+    said = ", ".join(f"{_percent(one.ps, found.end_ps)} {_local(one.name)}" for one in parts[:_NAMED] if one.ps)
     bounds = [f"{_BOUNDS[one.name]} {format_time(one.step_ps)}" for one in found.bounds[:2]]
     tail = f"; {', '.join(bounds)}" if bounds and found.rank is None else ""
     return f"{what}{format_time(found.end_ps)} on {ranks}: the critical path is {said or 'empty'}{tail}"
@@ -116,7 +113,8 @@ def _told(found: Explanation, one: Leg | Repeat) -> str:
         tasks = f", {one.tasks:,} tasks" if one.tasks > 1 else ""
         return f"rank {one.rank} computes: {_classes(one.classes)}{tasks}"
     if one.activity in LOCAL:
-        return f"rank {one.rank}: {_local(one.activity)}"
+        names = f" ({_classes(one.classes)})" if one.classes else ""
+        return f"rank {one.rank}: {_local(one.activity)}{names}"
     if one.collective < 0:
         spans = found.result.spans()
         where = found.places.get(one.row)
@@ -147,7 +145,7 @@ def _summed(legs: Iterable[Leg]) -> str:
     for leg in legs:
         name = _local(leg.activity) if leg.activity in (*LOCAL, WAITING) else f"{leg.group} {leg.activity}".strip()
         total[name] = total.get(name, 0) + leg.ps
-        for part, ps in leg.classes.items():
+        for part, ps in leg.classes.items() if leg.activity == "compute" else ():
             classes[part] = classes.get(part, 0) + ps
     said = []
     for name, ps in sorted(total.items(), key=lambda item: (-item[1], item[0])):
@@ -252,7 +250,8 @@ def _ranks(found: Explanation, width: int, top: int) -> list[str]:
     lines = [f"where the time of ranks goes ({title}); parts add up to {format_time(span)}"]
     for said, time, share, spread, inside in rows:
         lead = f"  {said:<30}{time:>9}  {share:>5}  "
-        lines += wrap("; ".join(filter(None, (spread, inside))) or " ", width, initial_indent=lead, subsequent_indent=" " * 34)
+        more = "; ".join(filter(None, (spread, inside)))
+        lines += wrap(more, width, initial_indent=lead, subsequent_indent=" " * len(lead)) or [lead]
     hidden = sum(sum(one.hidden.values()) for one in chosen)
     if hidden:
         lines.append(f"  {'hidden communication':<30}{format_time(hidden / len(chosen)):>9}         under computation")
@@ -316,7 +315,8 @@ def _alike(chains: Sequence[Chain]) -> list[list[Chain]]:
 def _named(found: Explanation, chain: Chain) -> str:
     spans = found.result.spans()
     name, kind = int(spans.name[chain.row]), spans.kinds[int(spans.kind[chain.row])]
-    return (spans.names[name] if name >= 0 else "") or kind
+    told = (spans.names[name] if name >= 0 else "") or kind
+    return told if len(told) <= _NAME else told[: _NAME - 1] + "…"
 
 
 def _bounds(found: Explanation, width: int) -> list[str]:
@@ -343,72 +343,3 @@ def _ranks_of(ranks: Sequence[int]) -> str:
 def _percent(part: int | float, whole: int | float) -> str:
     share = 100 * part / whole if whole else 0.0
     return f"{share:.0f} %" if share >= 10 or share == 0 else f"{share:.1f} %"
-
-
-# --- the document -------------------------------------------------------------------------------------------------------
-
-
-def document(found: Explanation) -> dict[str, Any]:
-    """Keys are stable within a schema; names end in their unit."""
-    result, free = found.result, found.slack
-    return {
-        "format": FORMAT, "schema": SCHEMA, "answer": answer(found), "notes": list(found.notes),
-        "makespan_ps": result.makespan, "ranks": result.ranks, "step": found.step or None, "rank": found.rank,
-        "path": {
-            "end_ps": found.end_ps,
-            "contributions": {
-                by: {one.name: one.ps for one in found.story.contributions if one.by == by}
-                for by in ("kind", "class", "operation", "rank")
-            },
-            "told": [_told_document(one) for one in found.story.told],
-        },
-        "communication": [
-            asdict(one) | {"load": None if one.load is None else _load_document(asdict(one.load))}
-            for one in found.communications
-        ],
-        "latecomers": [asdict(one) for one in found.latecomers],
-        "stragglers": [asdict(one) for one in found.stragglers],
-        "slack": None if free is None else {
-            "exact": free.exact, "histogram": [asdict(one) for one in free.bins],
-            "chains": [asdict(one) for one in free.chains], "ranks_without": free.parallel.tolist(),
-        },
-        "per_rank": [_rank_document(one) for one in found.ranks if found.rank in (None, one.rank)],
-        "bounds": [asdict(one) for one in found.bounds],
-        "spec": dict(result.spec), "provenance": dict(result.provenance),
-    }  # fmt: skip
-
-
-def _load_document(load: dict[str, Any]) -> dict[str, Any]:
-    return {("bandwidth_bytes_per_s" if name == "bandwidth" else name): value for name, value in load.items()}
-
-
-def _told_document(one: Leg | Repeat) -> dict[str, Any]:
-    """A row of the story; the legs of a repetition summed by activity."""
-    if isinstance(one, Repeat):
-        parts: dict[str, int] = {}
-        classes: dict[str, int] = {}
-        for leg in one.legs:
-            name = f"{leg.group} {leg.activity}".strip()
-            parts[name] = parts.get(name, 0) + leg.ps
-            for part, ps in leg.classes.items():
-                classes[part] = classes.get(part, 0) + ps
-        ranks = sorted({leg.rank for leg in one.legs if leg.rank >= 0})
-        return {
-            "begin_ps": one.begin_ps, "end_ps": one.end_ps, "repeats": one.count, "legs": len(one.legs), "ranks": ranks,
-            "activities_ps": parts, "classes_ps": classes,
-        }  # fmt: skip
-    return {
-        "begin_ps": one.begin_ps, "end_ps": one.end_ps, "repeats": 1, "legs": 1, "ranks": [one.rank] if one.rank >= 0 else [],
-        "activities_ps": {f"{one.group} {one.activity}".strip(): one.ps}, "classes_ps": dict(one.classes), "tasks": one.tasks,
-        "collective": one.collective if one.collective >= 0 else None, "row": one.row if one.row >= 0 else None,
-    }  # fmt: skip
-
-
-def _rank_document(one: RankTime) -> dict[str, Any]:
-    def named(times: Mapping[tuple[str, str], int]) -> dict[str, int]:
-        return {f"{group} {operation}".strip(): ps for (operation, group), ps in times.items()}
-
-    return {
-        "rank": one.rank, "represented_by": one.of, "parts_ps": one.parts, "compute_ps": dict(one.compute),
-        "exposed_ps": named(one.exposed), "hidden_ps": named(one.hidden), "stragglers_ps": named(one.stragglers),
-    }  # fmt: skip

@@ -81,6 +81,8 @@ def _spans(table: Any) -> SpanTable:
         return index[column.indices.to_numpy()], names
 
     (name, names), (kind, kinds), (stream, streams), (group, groups) = map(named, ("name", "kind", "stream", "group"))
+    if (name < 0).any():  # tasks without a name have an index too
+        name, names = np.where(name < 0, len(names), name).astype(np.int32), (*names, "")
     step, steps = named("step") if "step" in table.column_names else (None, ())
     multiplicity = plain("multiplicity")
     return SpanTable(

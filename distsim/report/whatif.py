@@ -49,13 +49,15 @@ def text(settings: Mapping[str, str], found: Outcome, recorded: Recorded, change
     lines += [f"  {sentence}" for sentence in found.why]
     if found.estimate.path is not None:
         kept, now = shares(recorded.path, recorded.result), shares(found.estimate.path, recorded.result)
-        said = ", ".join(f"{name} {format_time(round(kept[name]))} -> {format_time(round(now[name]))}" for name in kept if kept[name] or now[name])
+        there = [name for name in kept if kept[name] or now[name]]
+        said = ", ".join(f"{name} {format_time(round(kept[name]))} -> {format_time(round(now[name]))}" for name in there)
         lines += ["", f"on the longest path: {said}", f"estimated from {_basis(recorded)}"]
     return "\n".join([*lines, f"run it: {changed.command}"])
 
 
 def _basis(recorded: Recorded) -> str:
-    edges = "the trace's dependencies" if recorded.structure.known else "the dependencies that were binding (the trace has changed)"
+    known = recorded.structure.known
+    edges = "the trace's dependencies" if known else "the dependencies that were binding (the trace has changed)"
     return f"{edges}, the recorded order of every stream, and each communication's time alone before and after"
 
 
@@ -71,7 +73,8 @@ def levers_text(found: Sequence[Lever], recorded: Recorded) -> str:
     for one in found:
         row = [one.knob.name, one.knob.value, _signed(one.saved), f"{100 * one.saved / total:.2f} %" if total else ""]
         if checked:
-            row += [_signed(_worth(one)), "" if one.error is None else f"{100 * one.error:+.2f} %" + ("*" if one.reason else "")]
+            off = "" if one.error is None else f"{100 * one.error:+.2f} %"
+            row += [_signed(_worth(one)), off + ("*" if one.reason else "")]
         rows.append(row)
     names = ["knob", "now", "saved per 10 %", "of all", *(["simulated", "off"] if checked else [])]
     flags = [f"* {one.knob.name}: {one.reason}" for one in found if one.reason]

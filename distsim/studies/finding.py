@@ -9,13 +9,17 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table for people. Its first ``text`` columns are words, the others numbers as text; notes stand below it."""
+    """A table for people. Its first ``text`` columns are words, the others numbers as text; notes stand below it.
+
+    name: heading on a page, short; default the title.
+    """
 
     title: str
     head: tuple[str, ...]
     rows: Sequence[Sequence[str]]
     text: int = 1
     notes: tuple[str, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Series:
 class Chart:
     """Lines or points over two axes. Values that are not above 0 are left out of a logarithmic axis.
 
-    x_kind, y_kind: "share" (1 is shown as 100 %), "s" (seconds), "" (a number).
+    x_kind, y_kind: "share" (1 is shown as 100 %), "s" (seconds), "bytes", "" (a number).
     """
 
     id: str  #: unique in the finding; a name in JavaScript

@@ -226,8 +226,7 @@ def findings(asked: Asked, rows: Sequence[Row]) -> Finding:
     said = "; ".join(f"{level} {_worst(parted, level, several)}" for level in cheaper)
     model = asked.step.get("model", "")
     answer = (
-        f"{model} on {asked.gpus} GPUs: {said}: ratios of compute to communication ({low:.2g} to {high:.2g}) at which the step "
-        f"is more than {percent} off {finest}'s"
+        f"{model} on {asked.gpus} GPUs, compute/communication {low:.2g} to {high:.2g}; more than {percent} off {finest}: {said}"
     )
     summary = {
         "finest": finest, "tolerance": asked.tolerance,
@@ -294,9 +293,9 @@ def _tables(
     about = tuple(f"{name}: {TOPOLOGIES[name][2]}; {'@'.join(located(name))}" for name in named)
     table = Table(
         f"where levels depart by more than {100 * asked.tolerance:g} % from {finest}, by compute/communication ratio",
-        ("topology", "by", "ratios", *head), first, 2, about,
+        ("topology", "by", "ratios", *head), first, 2, about, "Break-down ratios",
     )  # fmt: skip
-    cells = [
+    lines = [
         (
             row["topology"], f"{row['variable']} {row['value']}", f"{row['ratio']:.3g}", format_time(row[f"{finest} step_ps"]),
             *(f"{100 * row[f'{level} error']:+.1f} %" for level in cheaper),
@@ -306,11 +305,11 @@ def _tables(
     ]  # fmt: skip
     points = Table(
         f"every point; step, exposed and overlap at {finest}",
-        ("topology", "point", "ratio", "step", *cheaper, "exposed", "overlap"), cells, 2,
-        (f"columns of levels: their step against {finest}'s",),
+        ("topology", "point", "ratio", "step", *cheaper, "exposed", "overlap"), lines, 2,
+        (f"columns of levels: their step against {finest}'s",), "Every point",
     )  # fmt: skip
     cpu = [(level, f"{sum(row[f'{level} cpu_s'] for row in rows):.1f} s") for level in asked.levels]
-    return table, points, Table("CPU time of the simulations", ("level", "CPU"), cpu)
+    return table, points, Table("CPU time of the simulations", ("level", "CPU"), cpu, name="CPU time")
 
 
 def _charts(asked: Asked, rows: Sequence[Row]) -> tuple[Chart, ...]:

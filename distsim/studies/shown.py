@@ -65,8 +65,9 @@ def page(found: Finding) -> Page:
         )  # fmt: skip
     for number, one in enumerate(found.tables):
         notes = "".join(paragraph(note, "note") for note in one.notes)
-        html = markup(one.head, one.rows, text=one.text) + notes
-        sections.append(Section(f"table{number + 1}", one.title[:1].upper() + one.title[1:], html))
+        heading = one.name or one.title
+        html = markup(one.head, one.rows, text=one.text, caption=one.title if one.name else "") + notes
+        sections.append(Section(f"table{number + 1}", heading[:1].upper() + heading[1:], html))
     sections.append(Section("rows", "All points", _rows(found.rows)))
     made = [(name, value) for name, value in found.spec.items() if value is not None]
     how = [("command", found.command), ("distsim", __version__), *made, *found.provenance.items()]

@@ -40,6 +40,9 @@ class Findings:
         """Points that were run and gave no result."""
         return sum(row["failed"] is not None for row in self.rows)
 
+    def __repr__(self) -> str:
+        return f"Findings({self.name}: {len(self.rows):,} of {self.size:,} points run, {self.failed:,} failed)"
+
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         return lookup("notebook", "sweep")(self)  # type: ignore[no-any-return]

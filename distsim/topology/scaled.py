@@ -72,7 +72,7 @@ def _bandwidths(present: NDArray[np.float64], value: str, where: str) -> NDArray
         try:
             return np.full(len(present), parse_bandwidth(value))
         except ConfigError as error:
-            raise TopologyError(error.what, where=where, expected="a bandwidth such as 400Gbps, or a factor such as 2x") from None
+            raise TopologyError(error.what, where=where, expected="400Gbps, or a factor such as 2x") from None
     if not factor > 0:
         raise TopologyError(f"bandwidth times {factor:g} is none", where=where, expected="a positive factor")
     return present * factor
@@ -84,10 +84,10 @@ def _latencies(present: NDArray[np.int64], value: str, where: str) -> NDArray[np
         try:
             return np.full(len(present), parse_time(value), np.int64)
         except ConfigError as error:
-            raise TopologyError(error.what, where=where, expected="a latency such as 300ns, or a factor such as 0.5x") from None
+            raise TopologyError(error.what, where=where, expected="300ns, or a factor such as 0.5x") from None
     if len(present) and float(present.max()) * factor >= 2.0**60:
         raise TopologyError(f"latency times {factor:g} is beyond the clock", where=where)
-    return np.rint(present * factor).astype(np.int64)
+    return np.asarray(np.rint(present * factor).astype(np.int64))
 
 
 def _dimensions(

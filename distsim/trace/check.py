@@ -22,10 +22,12 @@ _DESCRIBED = 5
 _BETWEEN = 20
 
 
-def check_programs(graph: TaskGraph, labels: Sequence[str] = ()) -> list[Defect]:
+def check_programs(graph: TaskGraph, labels: Sequence[str] = (), chakra: bool = False) -> list[Defect]:
     """Defects within programs: unknown types, negative numbers, missing sizes and peers, foreign groups, cycles.
 
-    ``labels``: file of each program, for messages.
+    Args:
+        labels: file of each program, for messages.
+        chakra: from a Chakra file, which has no delays.
     """
     defects: list[Defect] = []
     for index, program in enumerate(graph.programs):
@@ -33,11 +35,11 @@ def check_programs(graph: TaskGraph, labels: Sequence[str] = ()) -> list[Defect]
         if not ranks:
             continue
         where = labels[index] if labels else graph.source
-        defects += _program_defects(graph, program, ranks, where)
+        defects += _program_defects(graph, program, ranks, where, NodeType.COMM_COLL if chakra else NodeType.DELAY)
     return defects
 
 
-def _program_defects(graph: TaskGraph, program: Program, ranks: list[int], where: str) -> Iterator[Defect]:
+def _program_defects(graph: TaskGraph, program: Program, ranks: list[int], where: str, last: NodeType) -> Iterator[Defect]:
     name = graph.names.__getitem__
 
     def each(rows: NDArray[np.int64], kind: str, text: Callable[[int], str], severity: str = "error") -> Iterator[Defect]:
@@ -48,7 +50,7 @@ def _program_defects(graph: TaskGraph, program: Program, ranks: list[int], where
 
     kind, collective = program.type, program.collective
     yield from each(
-        np.flatnonzero((kind < 1) | (kind > NodeType.DELAY)),
+        np.flatnonzero((kind < 1) | (kind > last)),
         "type",
         lambda row: f"has type {int(kind[row])}, which is not a Chakra node type (1 to 7)",
     )

@@ -13,14 +13,16 @@ import tarfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from distsim.errors import ConfigError, UnknownNameError
+import numpy as np
+
+from distsim.errors import ConfigError, TraceError, UnknownNameError
 from distsim.trace import chakra, native_write, protobuf
 from distsim.trace.defect import refuse
 from distsim.trace.document import Document, RankTrace
 from distsim.trace.files import Output, is_tar, output
-from distsim.trace.graph import TaskGraph
+from distsim.trace.graph import NodeType, TaskGraph
 from distsim.trace.groups import format_groups
-from distsim.trace.read import assemble, chakra_document, load, open_trace
+from distsim.trace.read import assemble, captured_files, chakra_document, load, open_trace
 from distsim.trace.rows import decode_document
 
 if TYPE_CHECKING:
@@ -58,12 +60,12 @@ def convert(
     kind = to or format_of(dst)
     if os.path.abspath(src) == os.path.abspath(dst):
         raise ConfigError("source and destination are the same", where=dst)
-    captured = captured_files(src)
-    if ranks is not None and (captured or open_trace(src, groups)[0] != "simai"):
+    if ranks is not None and (captured_files(src) or open_trace(src, groups)[0] != "simai"):
         raise ConfigError("has no effect on a trace that says its own", where="--ranks", fix="Leave it out.")
     with output() as out:
-        if captured or _holds_steps(src, groups):
-            _write_captured(src, dst, kind, groups, repair, out)
+        captured = _as_captured(src, groups, repair)
+        if captured:
+            _write_captured(*captured, dst, kind, out)
         elif kind == "parquet":
             _write_parquet(src, dst, groups, repair, ranks, out)
         elif kind == "native":
@@ -92,32 +94,49 @@ def write_graph(graph: TaskGraph, dst: str, to: str | None = None) -> str:
     return kind
 
 
-def _holds_steps(src: str, groups: str | None) -> bool:
-    """Whether a native or Parquet trace was captured, or says which iteration its nodes belong to."""
-    kind, content = open_trace(src, groups)
-    if kind == "parquet":
-        from distsim.trace import parquet
+def _as_captured(src: str, groups: str | None, repair: bool) -> tuple[TaskGraph, list[dict[str, Any]]] | None:
+    """A captured trace, or one that tells the steps of its nodes, with its programs as native objects; None for any other.
 
-        said = parquet.said(src)
-        return bool(said.get("captured") or said.get("steps"))
-    return kind == "native" and (content.spec.captured or any("step" in p.model_dump_json(exclude_none=True)
-                                                              for p in content.spec.programs))  # fmt: skip
+    Such a trace has no form as documents: steps, and what is recorded of collectives, are not Chakra's.
+    """
+    content: Any
+    kind, content = ("kineto", None) if captured_files(src) else open_trace(src, groups)
+    if kind not in ("kineto", "native", "parquet") or (kind == "native" and not (content.spec.captured or content.steps())):
+        return None
+    from distsim.trace import native, parquet
 
-
-def _write_captured(src: str, dst: str, kind: str, groups: str | None, repair: bool, out: Output) -> None:
-    """A captured trace as its graph: it has no other form. TraceError: Chakra knows neither delays nor steps."""
-    from distsim.trace import parquet
-
+    if kind == "parquet" and not parquet.is_captured(src):
+        return None
     graph, defects = load(src, groups, repair)
     refuse(defects, strict=False)
     if kind == "parquet":
-        parquet.write(graph, out.reserve(dst))
-    elif kind == "native":
-        out.write(dst, native_write.write_graph(graph))
+        return graph, parquet.native_programs(src, graph)
+    programs = []
+    for index, program in enumerate(graph.programs):
+        rows = (native_write.row_object(graph, program, row) for row in range(len(program)))
+        nodes = list(rows if kind == "kineto" else map(native.placed_object, content.unrolled(index)))
+        programs.append({"name": f"p{index}", "ranks": np.flatnonzero(graph.rank_program == index).tolist(), "nodes": nodes})
+    return graph, programs
+
+
+def _write_captured(graph: TaskGraph, programs: list[dict[str, Any]], dst: str, kind: str, out: Output) -> None:
+    """TraceError: a format that cannot hold it."""
+    from distsim.trace import parquet
+
+    if kind == "native":
+        head = _native_object(graph, []) | native_write.captured_object(graph)
+        del head["format"], head["programs"]
+        out.write(dst, native_write.write(head, programs))
+    elif kind == "parquet":
+        extras = [
+            [parquet.extra_of(node, native_write.row_object(graph, program, row)) for row, node in enumerate(said["nodes"])]
+            for program, said in zip(graph.programs, programs, strict=True)
+        ]
+        parquet.write(graph, out.reserve(dst), extras)
     else:
         raise TraceError(
-            f"is a captured trace, which Chakra cannot hold: it has no delays (launch latencies, pauses of streams), steps, or "
-            f"recorded transfer times beside sizes", where=src, fix="Use --to native or --to parquet.",
+            "is a captured trace, which Chakra cannot hold: it knows no delays (launch latencies, pauses of streams), steps "
+            "or transfer times of collectives", where=graph.source, fix="Use --to native or --to parquet.",
         )  # fmt: skip
 
 
@@ -198,6 +217,12 @@ def _write_ranks(document: Document, dst: str, suffix: str, writer: Callable[[Ra
     zipped = prefix.endswith(".gz")
     prefix = prefix.removesuffix(".gz").removesuffix(f".{suffix}")
     for rank, trace in enumerate(document):
+        delay = next((node for node in trace.nodes if node.type == NodeType.DELAY), None)
+        if delay is not None:
+            raise TraceError(
+                f"node {delay.id} is a delay, which Chakra does not know", where=document.label(rank),
+                fix="Use --to native or --to parquet.",
+            )  # fmt: skip
         data = writer(trace, document.label(rank))
         name = f"{prefix}.{rank}.{suffix}" + (".gz" if zipped else "")
         if is_tar(dst):

@@ -85,6 +85,9 @@ def locate(path: str) -> Located:
     """Rank files of a prefix, folder, tar or single rank file. TraceError where there are none or a rank is missing."""
     if is_tar(path) and os.path.isfile(path):
         return _arrange(path, _members(path))
+    archive = path.rpartition(":")[0]
+    if is_tar(archive) and os.path.isfile(archive):  # one of several traces in a tar
+        return _arrange(path, {label: load for label, load in _members(archive).items() if label.startswith(path + ".")})
     if os.path.isfile(path):
         match = _RANKED.match(path)
         kind = match["kind"] if match else "json" if path.removesuffix(".gz").endswith(".json") else "et"

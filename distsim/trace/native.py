@@ -114,10 +114,18 @@ class Native:
             )  # fmt: skip
         return _Unroller(self.label(index)).walk(program.nodes, {})
 
+    def steps(self) -> bool:
+        """Whether nodes say which iteration they belong to."""
+        return any(_stepped(program.nodes) for program in self.spec.programs)
+
     def label(self, index: int) -> str:
         """``file: program "stage0"``, for messages."""
         name = self.spec.programs[index].name
         return f'{self.source}: program "{name}"' if name else f"{self.source}: program {index}"
+
+
+def _stepped(steps: list[Step]) -> bool:
+    return any(step.step is not None if isinstance(step, NodeSpec) else _stepped(step.nodes) for step in steps)
 
 
 def _steps(steps: list[Step]) -> int:

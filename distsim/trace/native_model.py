@@ -41,8 +41,9 @@ class NodeSpec(_Model):
     """One node. Only ``op`` is required; a node without ``after`` follows the node written before it."""
 
     op: str = Field(
-        description="compute, load, store, send, receive, metadata, delay (a latency; on its stream, where it names one), "
-        "or a collective: all_reduce, reduce_scatter, all_gather, all_to_all, broadcast, reduce, gather, scatter, barrier, reduce_scatter_block"
+        description="compute, load, store, send, receive, metadata, delay (a latency; it holds the stream that it names), or a "
+        "collective: all_reduce, reduce_scatter, all_gather, all_to_all, broadcast, reduce, gather, scatter, barrier, "
+        "reduce_scatter_block"
     )
     name: str = Field("", description="for messages and for `after`; {i} is the index of the enclosing repeat, {i-1} works too")
     id: int | None = Field(None, description="default: one more than the node before")

@@ -90,6 +90,12 @@ def _open(source: str) -> tuple[Any, dict[str, Any]]:
     return table, said
 
 
+def is_captured(source: str) -> bool:
+    """Whether the trace was captured, or tells the steps of its nodes. TraceError where the file is no trace."""
+    _, said = _open(source)
+    return bool(said.get("captured") or said.get("steps"))
+
+
 def read(source: str) -> TaskGraph:
     """The graph of a Parquet trace. TraceError where the file is not one, or its columns contradict each other."""
     import pyarrow as pa

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distsim.errors import ConfigError, TraceError
-from distsim.trace import chakra
+from distsim.trace import chakra, field
 from distsim.trace import groups as grouping
 from distsim.trace.build import Finding, defects_of
 from distsim.trace.check import check_programs, check_ranks
@@ -88,9 +88,11 @@ def load(
         located, defined = content
         decoded = chakra.decode(located, defined) if kind == "et" else _decode_json(located, defined)
         graph, labels, defects = assemble(decoded, defined, source, repair)
+        graph, mended = field.mend(graph)
+        defects += mended
     if ranks is not None and ranks != graph.ranks:
         raise ConfigError(f"the trace has {graph.ranks} ranks, not {ranks}", where=source, fix="Leave --ranks out.")
-    defects = defects + check_programs(graph, labels)
+    defects = defects + check_programs(graph, labels, kind in ("et", "json"))
     return dataclasses.replace(graph, source=source, defects=tuple(defect.line() for defect in defects)), defects
 
 
@@ -206,7 +208,8 @@ def read_json_rank(data: bytes, label: str) -> RankTrace:
         if "schema" in first and "nodes" in first:
             raise TraceError(
                 "is a PyTorch host execution trace: it holds operators and their order, but no durations",
-                where=label, fix="Give the Kineto (profiler) traces of the same run: those beside it are joined to them.",
+                where=label,
+                fix="Give the Kineto captures of the run (kineto_rank<N>.json, this one beside them as et_rank<N>.json).",
             )  # fmt: skip
         if first and all(isinstance(value, list) for value in first.values()) and "attr" not in first:
             raise TraceError("is a communicator-group file, not a trace", where=label, fix="Give the prefix of the rank files.")

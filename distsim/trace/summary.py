@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from distsim.trace.check import check_ranks, group_sizes
 from distsim.trace.critical import critical_path
 from distsim.trace.defect import Defect
 from distsim.trace.graph import CollectiveType, NodeType, TaskGraph
+from distsim.trace.kineto.measure import StepMeasure, steps_of
 from distsim.trace.matching import is_collective
 
 
@@ -25,6 +27,32 @@ class Traffic:
     nodes: int
     bytes: int  #: sum over ranks of what each hands in
     largest: int  #: bytes of the largest single one
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What a captured trace says of the run that it was recorded in."""
+
+    gpu: str  #: empty: not said
+    world: int  #: ranks of the whole job; 0: not said
+    ranks: tuple[int, ...]  #: of the job, of which the trace holds the captures
+    steps: tuple[tuple[StepMeasure, ...], ...]  #: of each rank
+    streams: tuple[tuple[str, int, int], ...]  #: name, nodes and recorded time (ps) over all ranks; threads of the host too
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "gpu": self.gpu,
+            "world": self.world,
+            "ranks": list(self.ranks),
+            "steps": [
+                {"rank": rank, "step": one.step, "kernels": one.kernels, "span_ns": one.span_ps / 1000,
+                 "compute_ns": one.compute_ps / 1000, "communication_ns": one.communication_ps / 1000,
+                 "overlap_ns": one.overlap_ps / 1000, "exposed_ns": one.exposed_ps / 1000}
+                for rank, steps in zip(self.ranks, self.steps, strict=True) for one in steps
+            ],
+            "streams": [{"stream": name, "nodes": nodes, "busy_ns": busy / 1000} for name, nodes, busy in self.streams],
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +71,7 @@ class Summary:
     critical_path_ps: int | None  #: with infinite network; None: no durations, or it never ends
     critical_path_ops: int | None  #: longest path in operations
     defects: tuple[Defect, ...]
+    captured: Captured | None = None  #: of a captured trace
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -70,6 +99,7 @@ class Summary:
             "untimed_compute_nodes": self.untimed,
             "critical_path_ns": None if self.critical_path_ps is None else self.critical_path_ps / 1000,
             "critical_path_ops": self.critical_path_ops,
+            **({"captured": self.captured.document()} if self.captured else {}),
             "defects": [
                 {
                     "kind": d.kind,
@@ -122,7 +152,26 @@ def summarise(graph: TaskGraph, defects: list[Defect]) -> Summary:
         path_ps,
         path_ops,
         (*defects, *found),
+        _captured(graph),
     )
+
+
+def _captured(graph: TaskGraph) -> Captured | None:
+    """None for a trace that was not captured, or not from a profiler."""
+    steps = steps_of(graph.metadata)
+    if not graph.captured or len(steps) != graph.ranks:
+        return None
+    nodes, busy = np.zeros(len(graph.streams), np.int64), np.zeros(len(graph.streams), np.int64)
+    for program in (graph.program(rank) for rank in range(graph.ranks)):
+        rows = (program.stream >= 0) & (program.type != NodeType.DELAY)
+        np.add.at(nodes, program.stream[rows], 1)
+        np.add.at(busy, program.stream[rows], program.duration_ps[rows])
+    said = graph.metadata
+    ranks = json.loads(said.get("kineto.ranks", "[]")) or range(graph.ranks)
+    return Captured(
+        said.get("kineto.gpu", ""), int(said.get("kineto.world", "0")), tuple(ranks), tuple(map(tuple, steps)),
+        tuple(zip(graph.streams, nodes.tolist(), busy.tolist(), strict=True)),
+    )  # fmt: skip
 
 
 def _traffic(graph: TaskGraph, times: Any) -> tuple[Traffic, ...]:

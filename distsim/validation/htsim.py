@@ -55,7 +55,7 @@ class Htsim:
         place = find(data, _REFERENCE)
         if place is None:
             raise ConfigError(f"holds no {_REFERENCE}", where=str(data), expected="the layout of reference/network")
-        rows = _read(place)
+        rows = read_summary(place)
         report = Report("htsim", rows=len(rows))
         scenarios = _scenarios(data, {row.scenario for row in rows}, report)
         sprayed: dict[str, float] = {}
@@ -70,12 +70,12 @@ class Htsim:
             report.expressed += 1
             if not row.sprayed:
                 if row.scenario not in hashed:
-                    means = [_mean(scenario, f"ecmp:seed={seed}") for seed in range(SEEDS)]
+                    means = [mean_finish(scenario, f"ecmp:seed={seed}") for seed in range(SEEDS)]
                     hashed[row.scenario] = np.array(means)
                 _distribution(report, row, hashed[row.scenario])
                 continue
             if row.scenario not in sprayed:
-                sprayed[row.scenario] = _mean(scenario, "spray:paths=64")
+                sprayed[row.scenario] = mean_finish(scenario, "spray:paths=64")
             error = sprayed[row.scenario] / row.mean - 1
             kind = traffic(scenario)
             report.groups[f"{row.scenario} {row.proto}"] = {
@@ -110,10 +110,10 @@ def traffic(scenario: FlowScenario) -> str:
     return "permutation" if len(sources) == len(targets) == len(pairs) else "other"
 
 
-def _mean(scenario: FlowScenario, routing: str) -> float:
+def mean_finish(scenario: FlowScenario, routing: str, network: str = _NETWORK) -> float:
     """Mean over flows of when their sender knows that they are through: htsim's finish, one way of latency after the last
     byte has come."""
-    times: FlowTimes = flow_times(scenario, _NETWORK, routing)
+    times: FlowTimes = flow_times(scenario, network, routing)
     row = np.repeat(np.arange(len(scenario)), np.diff(scenario.route_ptr))
     back = np.bincount(row, weights=scenario.latency[scenario.route], minlength=len(scenario))
     return float((times.finish + back).mean())
@@ -127,7 +127,7 @@ def _distribution(report: Report, row: _Row, means: np.ndarray[tuple[int], np.dt
     }  # fmt: skip
 
 
-def _read(place: Path) -> list[_Row]:
+def read_summary(place: Path) -> list[_Row]:
     """The lines. Raises ConfigError on one without scenario, protocol or mean."""
     found = []
     for line, row in enumerate(csv.DictReader(io.StringIO(text(place))), start=2):

@@ -50,7 +50,7 @@ _STEP_BAR, _EXPOSED_BAR, _SHARE_BAR = 0.03, 0.05, 0.01
 #: 5 us are 1 % of it
 _FLOOR_US = 500.0
 #: nodes of a run beyond which the network is not simulated besides
-_SIMULATED_NODES = 600_000
+_SIMULATED_NODES = 300_000
 _WORST = 10
 
 

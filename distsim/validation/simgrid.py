@@ -36,7 +36,7 @@ class SimGrid:
         place = find(data, _REFERENCE)
         if place is None:
             raise ConfigError(f"holds no {_REFERENCE}", where=str(data), expected="the layout of reference/network")
-        rows = _read(place)
+        rows = read_reference(place)
         report = Report("simgrid", rows=sum(map(len, rows.values())))
         worst = {"": 0.0, "rttweighted_": 0.0}
         weighted = [0, 0]  # matched, judged
@@ -89,7 +89,7 @@ class SimGrid:
         return report
 
 
-def _read(place: Path) -> _Rows:
+def read_reference(place: Path) -> _Rows:
     """Scenario -> flow -> row. Raises ConfigError on a row that has no flow or no finish."""
     found: _Rows = {}
     for line, row in enumerate(csv.DictReader(io.StringIO(text(place))), start=2):

@@ -40,7 +40,7 @@ def _replicated(ranks, nodes):
 
 @pytest.fixture(scope="session")
 def results_folder(tmp_path_factory):
-    """Folders of results by name: run, run-chunk, other, service-a, service-b, study-a, study-b, large, dense. To be read only."""
+    """Folders of results, to be read only: run, run-chunk, deep/other, service-a and -b, study-a and -b, large, dense."""
     place = tmp_path_factory.mktemp("results")
     trace = shipped()["dp_overlapped_buckets"]
     save(simulate(trace, "fat_tree"), place / "run")

@@ -13,7 +13,7 @@ from distsim.analysis.explain.bounds import Bound, bounds
 from distsim.analysis.explain.classes import shares_of
 from distsim.analysis.explain.late import Late, latecomers
 from distsim.analysis.explain.links import PathCommunication, Place, path_communications
-from distsim.analysis.explain.precedence import precedence, told_by
+from distsim.analysis.explain.precedence import precedence, told_by, with_senders
 from distsim.analysis.explain.ranks import RankTime, Straggler, rank_times, stragglers
 from distsim.analysis.explain.slack import Slack, slack
 from distsim.analysis.explain.source import source_of
@@ -75,6 +75,7 @@ def explain(
     say(None, "following the critical path")
     moving = under_way(result)
     told = told_by(result, source)
+    moving = with_senders(moving, told, result.spans())
     if step:
         result, moving, new = step_of(result, moving, step)
         told = None if told is None else told.among(new)

@@ -82,6 +82,18 @@ class Told(NamedTuple):
         return Told(new[self.needed[kept[0]]], new[self.needs[kept[0]]], new[self.sends[kept[1]]], new[self.gets[kept[1]]])
 
 
+def with_senders(moving: UnderWay, told: Told | None, spans: SpanTable) -> UnderWay:
+    """With the sends that receives really waited for, where the trace tells them; by their times alone, messages that move side
+    by side can be taken for each other."""
+    if told is None or not len(told.gets):
+        return moving
+    waited = spans.end[told.gets] > spans.start[told.gets]
+    sends, gets = told.sends[waited], told.gets[waited]
+    since, send = moving.since.copy(), moving.send.copy()
+    since[gets], send[gets] = np.clip(spans.start[sends], spans.start[gets], spans.end[gets]), sends
+    return UnderWay(since, moving.collective, send)
+
+
 def precedence(result: Result, moving: UnderWay, told: Told | None) -> Precedence:
     """Make it. ``told``: what the trace tells; None: only the dependencies that ended last are known.
 

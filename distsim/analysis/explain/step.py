@@ -23,7 +23,7 @@ def step_of(result: Result, moving: UnderWay, name: str) -> tuple[Result, UnderW
     Raises: ConfigError where the trace tells no steps, UnknownNameError for a step that is not there.
     """
     spans = result.spans()
-    if spans.step is None:
+    if spans.step is None or not spans.steps:
         raise ConfigError("the run tells no steps", where="--step", fix="Only captured traces have them; leave it out.")
     if name not in spans.steps:
         near = [one for one in spans.steps if one.rpartition("#")[2] == name]

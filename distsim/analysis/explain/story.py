@@ -27,7 +27,7 @@ class Leg:
     rank: int  #: whose task it is; -1 while waiting
     activity: str
     group: str  #: of a communication
-    classes: Mapping[str, int]  #: of a computation, ps
+    classes: Mapping[str, int]  #: ps of a computation by class, of other local work by name
     tasks: int
     collective: int  #: index into Result.collectives, -1 for none
     row: int  #: last of its rows of the span table, -1 while waiting
@@ -80,7 +80,10 @@ def story(result: Result, path: CriticalPath, moving: UnderWay, shares: tuple[Fr
     spans = result.spans()
     legs = _legs(spans, path, moving, shares, end_ps)
     keys: dict[tuple[object, ...], int] = {}
-    tokens = [keys.setdefault((leg.rank, leg.activity, leg.group, *sorted(leg.classes)), len(keys)) for leg in legs]
+    tokens = []
+    for leg in legs:
+        classes = sorted(leg.classes) if leg.activity == "compute" else ()
+        tokens.append(keys.setdefault((leg.rank, leg.activity, leg.group, *classes), len(keys)))
     return Story(legs, _folded(legs, tokens), _contributions(legs))
 
 
@@ -108,7 +111,8 @@ def _legs(spans: SpanTable, path: CriticalPath, moving: UnderWay, shares: tuple[
             took: dict[int, int] = {}
             for name, ps in zip(spans.name[row[low:high]].tolist(), (end[low:high] - begin[low:high]).tolist(), strict=True):
                 took[name] = took.get(name, 0) + ps
-            classes = divided(took, shares) if kind == "compute" else {}
+            plain = {spans.names[name] if name >= 0 else "": ps for name, ps in took.items()}
+            classes = divided(took, shares) if kind == "compute" else {name: ps for name, ps in plain.items() if name}
         collective = int(moving.collective[of])
         told = spans.groups[group] if group >= 0 and not local[low] else ""
         legs.append(Leg(int(begin[low]), at, int(rank[low]), kind, told, classes, high - low, collective, of))
@@ -129,7 +133,7 @@ def _contributions(legs: Sequence[Leg]) -> tuple[Contribution, ...]:
 
     for leg in legs:
         add("kind", leg.activity, leg.ps)
-        for name, ps in leg.classes.items():
+        for name, ps in leg.classes.items() if leg.activity == "compute" else ():
             add("class", name, ps)
         if leg.rank >= 0:
             add("rank", str(leg.rank), leg.ps)

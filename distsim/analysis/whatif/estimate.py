@@ -15,7 +15,6 @@ from distsim.cost.speeds import Speeds
 from distsim.result import COMPUTE, Result
 from distsim.scenario import Scenario
 
-
 _NO_LATENCY = {"link.*.latency": "0ns"}
 #: ps: what is longer than alone by no more was not contended
 _ROUNDING = 2.0
@@ -67,9 +66,9 @@ class Recorded:
     def durations(self, changed: Scenario) -> Floats:
         """ps that every row takes once it moves.
 
-        Communication: what it takes alone after, and what contention had added, in proportion to the time that its bytes alone
-        take (latencies queue for nobody). Computation: as recorded, plus what it takes alone after less before; what communication beside
-        it had added changes as that communication does.
+        Communication: what it takes alone after, and what contention had added, in proportion to the time of its bytes without
+        latencies (waiting for a link is waiting for bytes). Computation: as recorded, plus what it takes alone after less
+        before; what communication beside it had added changes as that communication does.
         """
         base = self.structure.base.astype(np.float64)
         if self._computing is None:
@@ -78,15 +77,14 @@ class Recorded:
         if network_of(changed) == network_of(self.scenario) or changed.recorded:
             return base + after - before
         was, now = self._moved(self.scenario), self._moved(changed)
-        ratio = np.where(was > 0, now / np.where(was > 0, was, 1.0), 1.0)
-        added = np.where((before > 0) & (was == 0), base - before, 0.0)
-        slowed = added > 0.5
-        extra = np.where(slowed, added * self._beside(slowed, ratio), added)
-        local = np.where(was == 0, before + extra + after - before, 0.0)
-        waited = np.where(was > 0, base - was, 0.0)
-        if (waited > _ROUNDING).any():
-            waited = waited * self._bytes_ratio(changed)
-        return np.where(was > 0, now + waited, np.where(before > 0, local, base + now + after - before))
+        added = base - before - was
+        talks = was > 0
+        if (talks & (added > _ROUNDING)).any():
+            added = np.where(talks, added * self._bytes_ratio(changed), added)
+        slowed = (before > 0) & (added > _ROUNDING)
+        if slowed.any():
+            added = np.where(slowed, added * self._beside(slowed, np.where(talks, now / np.where(talks, was, 1.0), 1.0)), added)
+        return after + now + added
 
     def _bytes_ratio(self, changed: Scenario) -> Floats:
         """Times of communication without latencies, after over before."""
@@ -129,7 +127,7 @@ class Recorded:
         """Why a run says nothing about a change; empty where it does."""
         folded = self.result.representative
         ours, theirs = (Speeds.parse(one.spec.speeds) for one in (self.scenario, changed))
-        for rank in {*ours.ranks, *theirs.ranks}:
+        for rank in sorted({*ours.ranks, *theirs.ranks}):
             alike = 0 if folded is None or rank >= len(folded) else int(np.count_nonzero(folded == folded[rank]))
             if ours.of_rank(rank) != theirs.of_rank(rank) and alike > 1:
                 return f"rank {rank} was simulated as one of {alike:,} that did the same"

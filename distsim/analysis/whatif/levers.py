@@ -1,8 +1,8 @@
 """Levers: what each knob is worth, from the recorded run, checked against finite differences of the simulation itself.
 
-The sensitivity of a knob is d makespan / d ln(knob): the slope of the longest path through the recorded run (estimate.py) between
-the knob divided and multiplied by 1 + STEP. The check simulates both sides anew and takes the slope of the makespans. The first
-never simulates, the second never looks at the recorded run, so that their agreement says something.
+The sensitivity of a knob is d makespan / d ln(knob): the slope of the longest path through the recorded run (estimate.py)
+between the knob divided and multiplied by 1 + STEP. The check simulates both sides anew and takes the slope of the makespans.
+The first never simulates, the second never looks at the recorded run, so that their agreement says something.
 """
 
 from __future__ import annotations

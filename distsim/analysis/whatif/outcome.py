@@ -44,7 +44,9 @@ def outcome(recorded: Recorded, estimate: Estimate, after: Result | None) -> Out
 
 
 def _why(recorded: Recorded, estimate: Estimate, after: Result) -> list[str]:
-    assert estimate.path is not None and estimate.durations is not None and estimate.makespan is not None
+    assert estimate.path is not None
+    assert estimate.durations is not None
+    assert estimate.makespan is not None
     found = []
     if estimate.stayed < 0.995:
         found.append(f"another path became the longest: {100 * (1 - estimate.stayed):.0f} % of it was not on the recorded one")
@@ -66,7 +68,8 @@ def _why(recorded: Recorded, estimate: Estimate, after: Result) -> list[str]:
             )
     changed = reordered(recorded.result, after)
     if changed:
-        found.append(f"{changed:,} stream{'s' if changed > 1 else ''} took {'their' if changed > 1 else 'its'} tasks in another order")
+        who = "1 stream took its" if changed == 1 else f"{changed:,} streams took their"
+        found.append(f"{who} tasks in another order")
     return found or ["tasks off the estimated path came later than estimated, and became the longest path"]
 
 

@@ -1,4 +1,4 @@
-"""A recorded run as a graph of events whose longest path is its makespan: run it again with other durations, without simulating.
+"""A recorded run as a graph of events whose longest path is its makespan: other durations, another path, no simulation.
 
 Events are ends of tasks, arrivals at collectives, and collectives that all members have come to. What an event waits for:
 

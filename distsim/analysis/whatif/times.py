@@ -1,7 +1,7 @@
 """How long each task of a run takes by itself in a scenario: computation as its provider says, communication on idle links.
 
-Only ratios between two scenarios are used: what a task was recorded to take is multiplied by them, so that what a run adds to
-the times alone (contention, computation slowed beside communication) is taken to change in proportion.
+What a run adds to these times (contention, computation slowed beside communication) is known from what was recorded: see
+estimate.py.
 """
 
 from __future__ import annotations
@@ -144,8 +144,8 @@ def communicated(scenario: Scenario, result: Result, alone: Alone) -> Floats:
         found[at + mine] = np.array(told, np.float64)[which] if len(mine) else 0
         mine = np.flatnonzero(kind == NodeType.COMM_SEND)
         rows = order[mine]
-        columns = (program.peer_kind, program.peer, program.group, program.bytes)
-        distinct, first, which = unique_rows(*(column[rows] for column in columns))
+        said = (program.peer_kind, program.peer, program.group, program.bytes)
+        _, first, which = unique_rows(*(column[rows] for column in said))
         told = [alone.message(rank, graph.peer(rank, int(rows[one])), max(int(program.bytes[rows[one]]), 0)) for one in first]
         found[at + mine] = np.array(told, np.float64)[which] if len(mine) else 0
     return found

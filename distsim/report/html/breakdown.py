@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from distsim.analysis.intervals import Ints
 from distsim.analysis.summary import Summary
 from distsim.report.html.columns import packed
 from distsim.report.html.markup import chart, escape, paragraph, table
@@ -21,58 +24,74 @@ PARTS = {
 
 
 def section(result: Result, summary: Summary) -> Section:
-    """Bars and their table."""
-    split = summary.breakdown
+    """The mean as a bar and a table, and a bar per rank where there are several."""
+    split, ranks = summary.breakdown, result.ranks
     # NOTE: waiting is a part of idle; told apart here, all parts still sum to the step
     columns = {part: getattr(split, part) for part in PARTS} | {"idle": split.idle - split.waiting}
-    shown = [part for part, column in columns.items() if len(column) and int(column.sum())]
-    ranks = len(split.compute)
-    each = -(-ranks // _BARS) if ranks else 1
-    edges = np.arange(0, ranks, each)
-    whole = max(1, result.makespan)
-    rows, keys = [], []
-    for part in shown:
-        column = columns[part]
-        mean, low, high = float(column.mean()), int(column.min()), int(column.max())
-        rows.append((PARTS[part][0], _percent(mean / whole), *map(format_time, (mean, low, high))))
-        keys.append((PARTS[part][0], mean, mean, low, high))
-    hidden = float(split.hidden.mean()) if ranks else 0.0
-    rows.append(("hidden communication (while computing)", _percent(hidden / whole), *(
-        format_time(time) for time in (hidden, int(split.hidden.min(initial=whole)), int(split.hidden.max(initial=0)))
-    )))  # fmt: skip
-    keys.append((rows[-1][0], hidden, hidden, float(split.hidden.min(initial=whole)), float(split.hidden.max(initial=0))))
-    counts = np.diff(np.append(edges, ranks))
-    data = {
-        "parts": [{"name": PARTS[part][0], "colour": PARTS[part][1],
-                   "ps": packed(np.round(np.add.reduceat(columns[part], edges) / counts).astype(np.int64))} for part in shown],
-        "first": packed(edges.astype(np.int32), delta=True), "each": each, "ranks": ranks, "makespan": result.makespan,
-        "finish": packed(np.maximum.reduceat(result.finish, edges) if ranks else result.finish),
-    }  # fmt: skip
-    several = "" if each == 1 else f" A bar is the mean of {each} neighbouring ranks."
-    bar = "".join(
-        f'<span style="flex:{share:.5f};background:var(--{PARTS[part][1]})" title="{escape(PARTS[part][0])}: {_percent(share)}">'
-        f"{f'{100 * share:.0f} %' if share >= 0.03 else ''}</span>"
-        for part in shown
-        if (share := float(columns[part].mean()) / whole)
+    columns = {part: column for part, column in columns.items() if int(column.sum())}
+    said = (
+        "Each instant of a rank counts as the first of these that is true; the parts sum to the step. "
+        "Exposed communication holds a rank up, hidden communication runs while it computes."
     )
-    key = "".join(f'<span><i style="background:var(--{PARTS[part][1]})"></i>{escape(PARTS[part][0])}</span>' for part in shown)
-    html = [
-        paragraph(
-            "Each instant of a rank counts as the first of these that is true; the parts sum to the step. "
-            "Exposed communication holds a rank up, hidden communication runs while it computes.", "note"),
-        f'<div class="key">{key}</div>',
-        f'<div class="mean" role="img" aria-label="The mean of all ranks; the table below says the same">{bar}</div>',
-        table(("part", "share", "mean", "least", "most"), rows, keys=keys, caption="Parts of the step, over ranks"),
+    html = [paragraph(said, "note"), _bar(columns, result.makespan), _table(columns, split.hidden, result.makespan)]
+    if ranks < 2:
+        return Section("breakdown", "Breakdown", "\n".join(html))
+    each = -(-ranks // _BARS)
+    orders = "".join(f'<option value="part:{k}">{escape(PARTS[part][0])}</option>' for k, part in enumerate(columns))
+    html += [
+        "<h3>Every rank</h3>",
+        paragraph(f"A bar is the mean of {each} neighbouring ranks.", "note") if each > 1 else "",
+        '<div class="controls"><label>Order <select id="breakdown-order"><option value="rank">rank</option>'
+        f'<option value="finish">end</option>{orders}</select></label></div>',
+        chart("breakdown-ranks", "Parts of the step of every rank", 290),
+    ]
+    return Section("breakdown", "Breakdown", "\n".join(html), _bars(columns, result, each), ("breakdown.js",), charts=True)
+
+
+def _bar(columns: dict[str, Ints], makespan: int) -> str:
+    """The mean, with a key of the colours, which the bars of all ranks share."""
+    parts, key = [], []
+    for part, column in columns.items():
+        name, colour = PARTS[part]
+        share = float(column.mean()) / max(1, makespan)
+        told = _percent(share) if share >= 0.05 else ""
+        parts.append(
+            f'<span style="flex:{share:.5f};background:var(--{colour})" title="{escape(name)}: {_percent(share)}">{told}</span>'
+        )
+        key.append(f'<span><i style="background:var(--{colour})"></i>{escape(name)}</span>')
+    said = "The mean of all ranks; the table below says the same"
+    return f'<div class="key">{"".join(key)}</div>\n<div class="mean" role="img" aria-label="{said}">{"".join(parts)}</div>'
+
+
+def _table(columns: dict[str, Ints], hidden: Ints, makespan: int) -> str:
+    """Shares and times; over several ranks their mean, least and most."""
+    named = {PARTS[part][0]: column for part, column in columns.items()}
+    if int(hidden.sum()):
+        named["hidden communication (while computing)"] = hidden
+    several = len(hidden) > 1
+    rows: list[tuple[str, ...]] = []
+    keys: list[tuple[str | float, ...]] = []
+    for name, column in named.items():
+        times = (float(column.mean()), int(column.min()), int(column.max()))[: 3 if several else 1]
+        rows.append((name, _percent(times[0] / max(1, makespan)), *map(format_time, times)))
+        keys.append((name, times[0], *times))
+    head = ("part", "share", *(("mean", "least", "most") if several else ("time",)))
+    return table(head, rows, keys=keys, caption="Parts of the step" + (", over ranks" if several else ""))
+
+
+def _bars(columns: dict[str, Ints], result: Result, each: int) -> dict[str, Any]:
+    """Per bar its first rank, the end of the last of its ranks, and the mean ps of every part."""
+    first = np.arange(0, result.ranks, each)
+    counts = np.diff(np.append(first, result.ranks))
+    parts = [
+        {"name": PARTS[part][0], "colour": PARTS[part][1],
+         "ps": packed(np.round(np.add.reduceat(column, first) / counts).astype(np.int64))}
+        for part, column in columns.items()
     ]  # fmt: skip
-    if ranks > 1:
-        html += [
-            f"<h3>Every rank</h3>{paragraph(several.strip(), 'note') if several else ''}",
-            '<div class="controls"><label>Order <select id="breakdown-order"><option value="rank">rank</option>'
-            '<option value="finish">end</option><option value="part:0">compute</option></select></label></div>',
-            chart("breakdown-ranks", "Parts of the step of every rank", 290),
-        ]
-        return Section("breakdown", "Breakdown", "\n".join(html), data, ("breakdown.js",), charts=True)
-    return Section("breakdown", "Breakdown", "\n".join(html))
+    return {
+        "parts": parts, "first": packed(first.astype(np.int32), delta=True), "each": each, "ranks": result.ranks,
+        "makespan": result.makespan, "finish": packed(np.maximum.reduceat(result.finish, first)),
+    }  # fmt: skip
 
 
 def _percent(share: float) -> str:

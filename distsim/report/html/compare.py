@@ -20,8 +20,11 @@ def page(first: str, second: str, title: str = "") -> Page:
             f"cannot be compared: {first} is of {_made(kinds[0])}, {second} of {_made(kinds[1])}", where="report",
             expected="two results of one kind",
         )  # fmt: skip
-    makers = {document.FORMAT: compare_runs, serving_document.FORMAT: compare_services}
-    return makers.get(kinds[0], compare_studies).page(first, second, title)
+    if kinds[0] == document.FORMAT:
+        return compare_runs.page(first, second, title)
+    if kinds[0] == serving_document.FORMAT:
+        return compare_services.page(first, second, title)
+    return compare_studies.page(first, second, title)
 
 
 def _made(kind: str) -> str:

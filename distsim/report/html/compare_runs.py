@@ -33,15 +33,15 @@ def page(first: str, second: str, title: str = "") -> Page:
     """The second is measured by the first. Raises ConfigError as reopen does."""
     called = names(first, second)
     runs = [(result, summarise(result)) for result in (reopen(first), reopen(second))]
-    found = difference(*runs)
+    found = difference(runs[0], runs[1])
     sections = [
         _difference(found, called), changed(runs[0][0].spec, runs[1][0].spec, called), _communication(found, called),
         _compute(found, called), _links(found, called), timelines(runs, called), _answers(runs, called),
     ]  # fmt: skip
     warnings = [f"{letter}: {text}" for letter, (result, _) in zip("AB", runs, strict=True) for text in result.warnings]
     return Page(
-        title or " against ".join(one[3:] for one in called), said(found, called), tuple(one for one in sections if one is not None),
-        _figures(runs, found), tuple(warnings),
+        title or " against ".join(one[3:] for one in called), said(found, called),
+        tuple(one for one in sections if one is not None), _figures(runs, found), tuple(warnings),
     )  # fmt: skip
 
 
@@ -89,9 +89,9 @@ def _difference(found: Difference, called: tuple[str, str]) -> Section:
     apart = [part for part in found.parts if abs(part.more) >= 0.5]
     most = max((abs(part.more) for part in apart), default=0.0)
     large = [part for part in apart[:_STEPS] if abs(part.more) >= _SMALL * most]
-    steps = [[label(part), part.kind, part.more] for part in large]
+    steps = [(label(part), part.more) for part in large]
     if len(apart) > len(large):
-        steps.append([f"{len(apart) - len(large)} more", "other", sum(part.more for part in apart[len(large) :])])
+        steps.append((f"{len(apart) - len(large)} more", sum(part.more for part in apart[len(large) :])))
     rows = [
         [_PARTS[part.kind], part.operation or "-", part.group or ("all" if part.operation else "-"), format_time(part.first),
          format_time(part.second), signed(part.more)]
@@ -99,13 +99,15 @@ def _difference(found: Difference, called: tuple[str, str]) -> Section:
     ]  # fmt: skip
     keys: list[list[Any]] = [[None, None, None, part.first, part.second, part.more] for part in found.parts]
     html = chart(
-        "difference-steps", f"from the step of A to that of B: {'; '.join(f'{one[0]} {signed(one[2])}' for one in steps)}", 340
+        "difference-steps",
+        f"from the step of A to that of B: {'; '.join(f'{name} {signed(more)}' for name, more in steps)}",
+        340,
     )
     html = html if steps else paragraph("No part differs.")
     html += table(("part", "operation", "group", *called, "B − A"), rows, text=3, keys=keys, caption="Parts of the steps")
     html += paragraph(
-        "Means of the ranks; parts add up to the steps. Exposed: communication under way while nothing computes. Waiting: idle, "
-        "because members of the operation had not come.", "note",
+        "Means of the ranks; parts add up to the steps. Exposed: communication under way while nothing computes. Waiting: "
+        "idle, because members of the operation had not come.", "note",
     )  # fmt: skip
     data = {"first": found.first_ps, "second": found.second_ps, "names": list(called), "steps": steps}
     return Section("difference", "Where the difference comes from", html, data, ("compare.js",), charts=bool(steps))
@@ -118,7 +120,8 @@ def _communication(found: Difference, called: tuple[str, str]) -> Section | None
     for pair in found.traffic:
         both = (pair.first, pair.second)
         rows.append([
-            pair.operation, pair.group or "all", *(_of(pair, one) for one in ("count", "bytes", "time", "exposed", "busbw", "algorithm")),
+            pair.operation, pair.group or "all",
+            *(_of(pair, one) for one in ("count", "bytes", "time", "exposed", "busbw", "algorithm")),
         ])  # fmt: skip
         exposed = [one.exposed_ps if one else 0.0 for one in both]
         keys.append([None, None, *(_key(pair, one) for one in ("count", "bytes", "time_ps")), exposed[1] - exposed[0],
@@ -158,7 +161,7 @@ def _compute(found: Difference, called: tuple[str, str]) -> Section | None:
         return None
     rows = [
         [row.name or "(no name)", format_time(row.first), format_time(row.second), signed(row.second - row.first),
-         f"{row.first_count:,.4g} → {row.second_count:,.4g}" if row.first_count != row.second_count else f"{row.first_count:,.4g}"]
+         " → ".join(dict.fromkeys(f"{count:,.4g}" for count in (row.first_count, row.second_count)))]
         for row in found.compute
     ]  # fmt: skip
     keys: list[list[Any]] = [[None, row.first, row.second, row.second - row.first, row.second_count] for row in found.compute]
@@ -198,8 +201,7 @@ def _answers(runs: list[tuple[Result, Summary]], called: tuple[str, str]) -> Sec
     for name, (result, summary) in zip(called, runs, strict=True):
         id = f"command-{name[0]}"
         html.append(f"<h3>{escape(name)}</h3>" + paragraph(answer(result, summary)))
-        html.append(
-            f'<pre id="{id}">{escape(command_of(result.spec))}</pre><button type="button" data-copy="{id}">Copy the command</button>'
-        )
+        html.append(f'<pre id="{id}">{escape(command_of(result.spec))}</pre>')
+        html.append(f'<button type="button" data-copy="{id}">Copy the command</button>')
         html.append(pairs([(key, value) for key, value in result.provenance.items() if isinstance(value, str)]))
     return Section("configuration", "Configuration", "".join(html))

@@ -21,7 +21,8 @@ _RATES = {
 _SERIES = {
     "completions_per_s": ("Completions", "requests/s", ""), "output_tokens_per_s": ("Output tokens", "tokens/s", ""),
     "queued": ("Queued requests", "requests", ""), "running": ("Requests in service", "requests", ""),
-    "kv_share": ("KV cache in use", "share of all blocks", "share"), "busy_share": ("Replicas at work", "share of all", "share"),
+    "kv_share": ("KV cache in use", "share of all blocks", "share"),
+    "busy_share": ("Replicas at work", "share of all", "share"),
 }  # fmt: skip
 
 
@@ -109,7 +110,8 @@ def _latencies(both: tuple[SavedService, SavedService], called: tuple[str, str])
 
 def _load(both: tuple[SavedService, SavedService], called: tuple[str, str]) -> Section:
     charts = [
-        Chart(f"series-{column}", title, "time", unit, [series(one, column, called[k], HUES[k]) for k, one in enumerate(both)], y_kind=kind)
+        Chart(f"series-{column}", title, "time", unit,
+              [series(one, column, called[k], HUES[k]) for k, one in enumerate(both)], y_kind=kind)
         for column, (title, unit, kind) in _SERIES.items()
     ]  # fmt: skip
     charts.append(

@@ -26,25 +26,33 @@ def section(result: Result, summary: Summary) -> Section | None:
     """The drawing and its tables; None for networks without links."""
     if not result.topology.links:
         return None
-    drawn = picture(result.topology)
     used = int(np.count_nonzero(result.links.bytes))
+    if not used and not result.links.busy.any():
+        return Section("links", "Links", paragraph(f"No link of {result.topology.spec} carried anything.", "note"))
+    drawn = picture(result.topology)
     html = [
-        paragraph(f"{drawn.title}. {used:,} of {result.topology.links:,} directed links carried anything. Utilisation is the time "
-                  "that a link sends, of the step.", "note"),
+        paragraph(f"{drawn.title}. {used:,} of {result.topology.links:,} directed links carried anything. "
+                  "Utilisation is the time that a link sends, of the step.", "note"),
     ]  # fmt: skip
     if any(domain.max > 1 for domain in summary.domains):
-        html.append(paragraph("Over 100 %: this network level has no contention, links are asked for more than they have.", "note"))
+        said = "Over 100 %: this network level has no contention, links are asked for more than they have."
+        html.append(paragraph(said, "note"))
     html.append('<div class="topology" id="links-view"></div>')
     head = ("domain", "links", "used", "mean", "busiest", "bytes")
-    rows = [(d.domain, f"{d.links:,}", f"{d.used:,}", _percent(d.mean), _percent(d.max), format_size(d.bytes)) for d in summary.domains]
+    rows = [
+        (d.domain, f"{d.links:,}", f"{d.used:,}", _percent(d.mean), _percent(d.max), format_size(d.bytes))
+        for d in summary.domains
+    ]
     keys = [(None, d.links, d.used, d.mean, d.max, d.bytes) for d in summary.domains]
     html.append(table(head, rows, keys=keys, caption="By domain"))
     top = busiest(result, _BUSIEST)
     if top:
         html.append(table(
             ("busiest links", "domain", "busy", "for", "bytes"),
-            [(one.name, one.domain, _percent(one.utilisation), format_time(one.busy_ps), format_size(one.bytes)) for one in top],
-            text=2, keys=[(None, None, one.utilisation, one.busy_ps, one.bytes) for one in top],
+            [
+                (one.name, one.domain, _percent(one.utilisation), format_time(one.busy_ps), format_size(one.bytes))
+                for one in top
+            ], text=2, keys=[(None, None, one.utilisation, one.busy_ps, one.bytes) for one in top],
             links=[{"curve": int(drawn.link_curve[one.link])} for one in top], caption="The busiest links",
         ))  # fmt: skip
     return Section("links", "Links", "\n".join(html), columns(result, drawn), ("links.js",))
@@ -68,8 +76,9 @@ def columns(result: Result, drawn: Picture) -> dict[str, Any]:
     top[curve[order]] = shown[order]
     names = [topology.link_name(link) if link >= 0 else "" for link in top.tolist()]
     return {
-        "width": WIDTH, "radius": drawn.radius, "hosts": drawn.hosts, "domains": list(topology.domains),
-        "widths": list(drawn.widths), "legend": list(drawn.legend), "curves": packed(curves.round(1).astype(np.float32).reshape(-1)),
+        "width": WIDTH, "radius": drawn.radius, "hosts": drawn.hosts, 
+        "domains": list(topology.domains), "widths": list(drawn.widths),
+        "curves": packed(curves.round(1).astype(np.float32).reshape(-1)),
         "domain": packed(np.repeat(np.arange(len(drawn.cables)), [len(cable) for cable in drawn.cables]).astype(np.uint8)),
         "busy": packed((busy / whole).astype(np.float32)), "mean": packed(mean.astype(np.float32)), "bytes": packed(carried),
         "count": packed(count), "names": packed_json(names), "nodes": packed_json(list(drawn.names)),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -39,7 +39,8 @@ def render(page: Page, links: Sequence[tuple[str, str]] = (), *, asks: bool = Fa
     style = assets.joinpath("page.css").read_text(encoding="utf-8")
     scripts = "".join(f"<script>\n{assets.joinpath(name).read_text(encoding='utf-8')}</script>\n" for name in names)
     words = {
-        "@POLICY@": _POLICY + ("; connect-src 'self'" if asks else ""), "@LINKS@": _links(links), "@TITLE@": escape(page.title), "@STYLE@": style, "@ANSWER@": escape(page.answer),
+        "@POLICY@": _POLICY + ("; connect-src 'self'" if asks else ""), "@LINKS@": _links(links),
+        "@TITLE@": escape(page.title), "@STYLE@": style, "@ANSWER@": escape(page.answer),
         "@FIGURES@": _figures(page), "@WARNINGS@": _warnings(page), "@CONTENTS@": _contents(page),
         "@SECTIONS@": "".join(map(_section, page.sections)), "@VERSION@": escape(__version__),
         "@DATA@": "".join(map(_data, page.sections)),
@@ -80,10 +81,8 @@ def _section(section: Section) -> str:
     drawn = f' data-draw="{section.id}"' if section.scripts else ""
     charts = " data-charts" if section.charts else ""
     name = escape(section.id)
-    return (
-        f'<section id="{name}" aria-labelledby="{name}-title"{drawn}{charts}><h2 id="{name}-title">{escape(section.title)}</h2>\n'
-        f"{section.html}\n</section>\n"
-    )
+    head = f'<section id="{name}" aria-labelledby="{name}-title"{drawn}{charts}>'
+    return f'{head}<h2 id="{name}-title">{escape(section.title)}</h2>\n{section.html}\n</section>\n'
 
 
 def _data(section: Section) -> str:

@@ -34,7 +34,8 @@ def section(result: Result, summary: Summary, arranged: Arranged) -> Section | N
         name, kind = divmod(int(keys[k]), len(spans.kinds))
         time, count = int(times[k]), int(counts[k])
         if time:
-            tasks.append((_name(spans.names, name - 1), spans.kinds[kind], f"{count:,}", format_time(time), _percent(time / whole)))
+            said = _name(spans.names, name - 1)
+            tasks.append((said, spans.kinds[kind], f"{count:,}", format_time(time), _percent(time / whole)))
             task_keys.append((None, None, count, time, time))
     longest = np.sort(np.lexsort((path.begin, -length))[:_STEPS])
     longest = longest[length[longest] > 0]
@@ -50,12 +51,12 @@ def section(result: Result, summary: Summary, arranged: Arranged) -> Section | N
         links.append({"task": place} if (place := int(arranged.place[row])) >= 0 else {})
     ranks = len(np.unique(spans.rank[path.row]))
     moved = int(np.count_nonzero(np.diff(spans.rank[path.row])))
-    said = (
-        f"{len(path.row):,} tasks on {ranks:,} rank{'s' if ranks > 1 else ''}; the path changes rank {moved:,} times. From the last "
-        "task to end, back to what let it start or go on. Shortening anything else leaves the step as it is."
+    told = (
+        f"{len(path.row):,} tasks on {ranks:,} rank{'s' if ranks > 1 else ''}; the path changes rank {moved:,} times. From the "
+        "last task to end, back to what let it start or go on. Shortening anything else leaves the step as it is."
     )
     html = [
-        paragraph(said, "note"), '<div class="columns"><div>',
+        paragraph(told, "note"), '<div class="columns"><div>',
         table(("kind", "time", "share"), by_kind, sort=False, caption="By kind"), "</div><div>",
         table(("task", "kind", "count", "time", "share"), tasks, text=2, keys=task_keys, caption="By task, the longest"),
         "</div></div>",

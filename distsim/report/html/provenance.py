@@ -28,7 +28,8 @@ def of_run(
 ) -> Section:
     """The section of any run that has these."""
     command = command_of(spec)
-    told = [(name.replace("_", " "), _said(value)) for name, value in provenance.items() if name not in ("inputs", "inferred")]
+    told = [(name.replace("_", " "), _said(value)) for name, value in provenance.items()
+            if name not in ("inputs", "inferred") and value is not None]  # fmt: skip
     html = [
         "<h3>Command</h3>", f'<pre id="command">{escape(command)}</pre>',
         '<button type="button" data-copy="command">Copy the command</button>',

@@ -28,7 +28,8 @@ def section(saved: SavedService) -> Section:
     columns = ("replica", "pool", "gpu", "gpus", "iterations", "busy_ps", "kv_blocks", "preemptions", "failures", "down_ps")
     rows = replicas.select(columns).slice(0, _SHOWN).to_pylist()
     cells = [
-        [f"{row['replica']} ({row['pool']})", row["gpu"], f"{row['gpus']:,}", f"{row['iterations']:,}", format_time(row["busy_ps"]),
+        [f"{row['replica']} ({row['pool']})", row["gpu"], f"{row['gpus']:,}", f"{row['iterations']:,}",
+         format_time(row["busy_ps"]),
          f"{100 * row['busy_ps'] / end:.0f} %", f"{row['kv_blocks']:,}", f"{row['preemptions']:,}", f"{row['failures']:,}",
          format_time(row["down_ps"])]
         for row in rows

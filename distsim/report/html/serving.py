@@ -143,7 +143,7 @@ def _resources(saved: SavedService) -> Section:
     summary = saved.summary
     charts = [
         Chart("kv", "KV cache", "time", "share of all blocks", [series(saved, "kv_share", "in use")], y_kind="share"),
-        Chart("busy", "Replicas at work", "time", "share of all replicas", [series(saved, "busy_share", "busy")], y_kind="share"),
+        Chart("busy", "Replicas at work", "time", "share of all", [series(saved, "busy_share", "busy")], y_kind="share"),
         Chart("batches", "Batch sizes, by the time they took", "requests of an iteration", "share of busy time",
               [batches(saved, "iterations")], x_kind="", y_kind="share", bars=True),
     ]  # fmt: skip

@@ -34,7 +34,7 @@ def chosen(result: Result, summary: Summary, ranks: int = RANKS, spans: int = SP
     """Choose. Tasks that took no time are never shown."""
     table = result.spans()
     takes_time = (table.end > table.start) & ~is_kind(table, "none")
-    present = np.unique(table.rank[takes_time])
+    present = np.unique(table.rank[takes_time]).astype(np.int64)
     first, last = np.searchsorted(table.rank, present), np.searchsorted(table.rank, present, side="right")
     rows_of = {rank: np.flatnonzero(takes_time[a:b]) + a for rank, a, b in zip(present.tolist(), first, last, strict=True)}
     taken: dict[int, tuple[str, Ints]] = {}
@@ -70,15 +70,15 @@ def _in_order(result: Result, summary: Summary, present: Ints) -> list[tuple[int
     if summary.slowest is not None and summary.fastest is not None:
         found = [(standing(summary.slowest), "ends last"), (standing(summary.fastest), "ends first")]
         if result.finish[summary.slowest] == result.finish[summary.fastest]:
-            found = found[:1] if len(present) <= 1 else [(standing(summary.slowest), "ends with all others")]
+            found = found[:1] if len(present) <= 1 else [(standing(summary.slowest), "ends with all")]
     path = summary.critical
     on_path, times = sums(result.spans().rank[path.row].astype(np.int64), path.end - path.begin)
     for k in np.lexsort((on_path, -times)).tolist():
-        found.append((int(on_path[k]), f"{format_time(int(times[k]))} of the critical path"))
+        found.append((int(on_path[k]), f"path: {format_time(int(times[k]))}"))
     # NOTE: evenly spread whatever the number that is taken: bit-reversed order of places
     bits = max(1, int(len(present) - 1).bit_length())
     order = sorted(range(len(present)), key=lambda k: int(f"{k:0{bits}b}"[::-1], 2))
-    return [*found, *((int(present[k]), "one of an even sample") for k in order)]
+    return [*found, *((int(present[k]), "sample") for k in order)]
 
 
 def _left_out(result: Result, taken: dict[int, tuple[str, Ints]], rows_of: dict[int, Ints]) -> str:
@@ -93,6 +93,6 @@ def _left_out(result: Result, taken: dict[int, tuple[str, Ints]], rows_of: dict[
     if len(taken) == len(rows_of):
         return ""
     return (
-        f"{len(taken)} of {len(rows_of):,} ranks are drawn, {tasks:,} of {all_tasks:,} tasks: the slowest, the fastest, those on "
-        "the critical path, and others spread evenly. The results folder holds all."
+        f"{len(taken)} of {len(rows_of):,} ranks are drawn, {tasks:,} of {all_tasks:,} tasks: the slowest, the fastest, those "
+        "on the critical path, and others spread evenly. The results folder holds all."
     )

@@ -1,5 +1,5 @@
-"""Pages of a study: ``distsim sweep`` and ``distsim capacity -o``. Its points as a scatter with the Pareto front, side by side as
-lines over their fields, and as a table; what was refused, and why."""
+"""Pages of a study: ``distsim sweep`` and ``distsim capacity -o``. Its points as a scatter with the Pareto front, side by side
+as lines over their fields, and as a table; what was refused, and why."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ def answer(saved: SavedStudy) -> str:
 def figures(saved: SavedStudy) -> list[Figure]:
     """Counts."""
     summary = saved.summary
-    found = [
+    ways = ", ".join(f"{name} {way}" for name, way in summary["objectives"].items())
+    return [
         Figure("points", f"{summary['points']:,}", f"{summary['run']:,} run"),
         Figure("refused before", f"{summary['refused']:,}"), Figure("failed", f"{summary['failed']:,}"),
-        Figure("Pareto front", f"{len(saved.front):,}", ", ".join(f"{name} {way}" for name, way in summary["objectives"].items())),
+        Figure("Pareto front", f"{len(saved.front):,}", ways),
     ]  # fmt: skip
-    return found
 
 
 def numeric(saved: SavedStudy) -> list[str]:
@@ -160,8 +160,10 @@ def _table(saved: SavedStudy) -> Section:
         mark = "best" if at == saved.best else "front" if at in front else ""
         rows.append([str(row["point"]), mark, *(said(name, row[name]) for name in columns)])
         keys.append([row["point"], "", *(row[name] if isinstance(row[name], int | float | str) else None for name in columns)])
-    caption = f"Points: best, front, then by number{f'; {len(order):,} of {len(saved.rows):,}' if len(order) < len(saved.rows) else ''}"
-    return Section("table", "Table", table(["point", "", *columns], rows, text=2 + len(words), keys=keys, caption=caption))
+    some = f"; {len(order):,} of {len(saved.rows):,}" if len(order) < len(saved.rows) else ""
+    caption = f"Points: best, front, then by number{some}"
+    html = table(["point", "standing", *columns], rows, text=2 + len(words), keys=keys, caption=caption)
+    return Section("table", "Table", html)
 
 
 def _refused(summary: Mapping[str, Any]) -> list[Section]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distsim.analysis.intervals import Ints
 from distsim.analysis.summary import Summary
@@ -81,13 +82,14 @@ def columns(result: Result, summary: Summary, shown: Shown, arranged: Arranged) 
         "begin": packed(first.astype(np.uint32), delta=True),
         "length": packed(narrow(spans.end[rows] // tick - first)), "wait": packed(narrow(arranged.waited // tick)),
         "kind": packed(spans.kind[rows].astype(np.uint8)), "name": packed(narrow(name)), "group": packed(narrow(group)),
-        "size": packed(narrow(size)), "critical": packed(critical), "waitedFor": packed(narrow(_waited_for(spans, summary, rows))),
+        "size": packed(narrow(size)), "critical": packed(critical),
+        "waitedFor": packed(narrow(_waited_for(spans, summary, rows))),
         "releasedBy": packed(narrow(np.where(by >= 0, np.arange(len(rows)) - by, 0))),
         "path": packed(path.astype(np.int32), delta=True), "steps": _steps(spans),
     }  # fmt: skip
 
 
-def _used(column: Ints, names: tuple[str, ...]) -> tuple[list[str], Ints]:
+def _used(column: NDArray[np.int32], names: tuple[str, ...]) -> tuple[list[str], Ints]:
     """The names that occur, the empty one first, and their numbers."""
     used, number = np.unique(np.append(column, -1), return_inverse=True)
     return [names[k] if k >= 0 else "" for k in used.tolist()], number[:-1]

@@ -47,8 +47,9 @@ def step_of(result: Result) -> Step | None:
         training = Training(work, execution_graph(work), result, memory_of(work.model, work.plan, work.stack, work.gpu))
         found = breakdown(training)
     except (DistsimError, ValueError) as error:
-        said = str(error).splitlines()[0]
-        return Step(None, None, "", (), (f"utilisation, stages and memory are left out, as the step cannot be built again: {said}",))
+        why = str(error).splitlines()[0]
+        said = f"utilisation, stages and memory are left out, as the step cannot be built again: {why}"
+        return Step(None, None, "", (), (said,))
     gpu, memory = work.gpu, training.memory
     figures = (
         Figure("MFU", f"{100 * training.mfu:.1f} %", f"{training.flops_per_gpu / 1e12:.0f} TFLOP/s/GPU"),
@@ -77,11 +78,9 @@ def section(step: Step) -> Section | None:
         table(("where the time goes", "time", "share"), rows, keys=keys, caption="The compute stream, mean over ranks"),
     ]  # fmt: skip
     if kernels:
-        html.append(table(
-            ("kernel times from", "kernels", "seconds of a micro-batch", "usual error"),
-            [(name, f"{count:,}", f"{seconds:.4g}", f"{100 * error:.0f} %") for name, (count, seconds, error) in kernels.items()],
-            caption="Sources of kernel times",
-        ))  # fmt: skip
+        head = ("kernel times from", "kernels", "seconds of a micro-batch", "usual error")
+        told = [(name, f"{count:,}", f"{seconds:.4g}", f"{100 * off:.0f} %") for name, (count, seconds, off) in kernels.items()]
+        html.append(table(head, told, caption="Sources of kernel times"))
     return Section("training", "Training step", "\n".join(html), data, ("training.js",), charts=True)
 
 

@@ -55,7 +55,7 @@ class Jobs:
         self._thread.start()
 
     def submit(self, of: str, name: str, source: Path, target: Path, changes: Mapping[str, str]) -> Job:
-        """Queue a re-run of ``source`` that writes ``target``. Raises ConfigError: too many wait, or one writes there already."""
+        """Queue a re-run of ``source`` that writes ``target``. Raises ConfigError: too many wait, or one writes there."""
         with self._lock:
             open_ = [job for job in self._jobs if job.state in ("waiting", "running")]
             if len(open_) >= MOST:

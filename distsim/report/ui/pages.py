@@ -52,7 +52,8 @@ def knobs(entry: Entry, folder: Path, free: str, jobs: Sequence[Mapping[str, Any
     """What can be changed of a run, and its re-runs. Raises DistsimError where it cannot be run again."""
     found = _scenario(folder).knobs()
     rows = [[knob for knob in found if knob.continuous], [knob for knob in found if not knob.continuous]]
-    asked = f'<label for="name">Name of the new result</label> <input type="text" id="name" value="{escape(free)}" maxlength="100" size="28">'
+    asked = '<label for="name">Name of the new result</label> '
+    asked += f'<input type="text" id="name" value="{escape(free)}" maxlength="100" size="28">'
     factors = "".join(f'<option value="{value}">' for value in ("2x", "1.5x", "+10%", "-10%", "0.5x"))
     body = [
         f'<datalist id="factors">{factors}</datalist>',
@@ -63,7 +64,8 @@ def knobs(entry: Entry, folder: Path, free: str, jobs: Sequence[Mapping[str, Any
         _form(rows[0], "speeds and links"),
         f"<details><summary>{len(rows[1])} more: algorithms, levels, plans</summary>{_form(rows[1], 'other fields')}</details>",
         '<p><label for="other">Any other knob</label> <input type="text" id="other" size="24" placeholder="rank.3.compute" '
-        'aria-describedby="other-note"> <input type="text" id="other-value" size="10" placeholder="0.5x" aria-label="its value"> '
+        'aria-describedby="other-note"> '
+        '<input type="text" id="other-value" size="10" placeholder="0.5x" aria-label="its value"> '
         '<span class="note" id="other-note">such as rank.3.compute, link.*.bandwidth</span></p>',
         f'<p class="controls">{asked} <button type="submit" id="run">Simulate</button></p><p id="said" role="status"></p>',
     ]
@@ -91,8 +93,8 @@ def refused(status: HTTPStatus, message: str) -> str:
     # NOTE: plain: what went wrong may be what reports are made with
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
-        f'<link rel="icon" href="data:,"><title>{title}</title><style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 46em; '
-        f"margin: 4em auto; padding: 0 1em; }} pre {{ white-space: pre-wrap; }}</style></head><body><h1>{title}</h1>"
+        f'<link rel="icon" href="data:,"><title>{title}</title><style>body {{ font: 15px/1.5 system-ui, sans-serif; '
+        f"max-width: 46em; margin: 4em auto; padding: 0 1em; }} pre {{ white-space: pre-wrap; }}</style></head><body><h1>{title}</h1>"
         f"<p>{html.escape(first)}</p>{f'<pre>{html.escape(rest.strip())}</pre>' if rest.strip() else ''}"
         f'<p><a href="/">All results</a></p></body></html>\n'
     )

@@ -237,8 +237,9 @@ def _job(handler: Handler, asked: Mapping[str, str]) -> Any:
 def _run(handler: Handler, asked: Mapping[str, str]) -> Any:
     server, wish = handler.server, handler.body()
     of, name, changes = wish.get("of"), wish.get("name"), wish.get("changes")
-    good = isinstance(of, str) and isinstance(name, str) and isinstance(changes, dict)
-    if not good or not all(isinstance(value, str) for value in changes.values()):
+    if not (
+        isinstance(of, str) and isinstance(name, str) and isinstance(changes, dict) and all(map(_is_text, changes.values()))
+    ):
         raise RefusedError(HTTPStatus.BAD_REQUEST, 'expected {"of": NAME, "name": NAME, "changes": {KNOB: VALUE}}, all text')
     entry = server.shelf.find(of)
     if not entry.knobs:
@@ -251,6 +252,10 @@ def _run(handler: Handler, asked: Mapping[str, str]) -> Any:
 
 def _cancel(handler: Handler, asked: Mapping[str, str]) -> Any:
     return handler.server.jobs.cancel(_number(handler.body().get("n")))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _number(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""The results below a folder: what each is, and its first line. Read anew at every look; a summary that has not changed is kept.
+"""The results below a folder: what each is, and its first line. Read anew at every look; those that did not change are kept.
 
 Links are not followed, hidden folders are not entered, so nothing outside the folder can be reached by a name.
 """
@@ -141,9 +141,9 @@ def _about(summary: dict[str, Any], kind: str) -> str:
         return str(summary.get("name", ""))
     spec = summary.get("spec", {})
     if kind == "service":
-        pools = [pool for pool in spec.get("pools", ()) if isinstance(pool, dict)]
-        models = dict.fromkeys(str(one.get("model", "")) for one in (spec, *pools))
-        return ", ".join(filter(None, models))
+        pools = [pool.get("deployment", {}) for pool in spec.get("pools", ()) if isinstance(pool, dict)]
+        models = dict.fromkeys(str(one.get("model", "")) for one in pools)
+        return ", ".join(filter(None, (*models, str(spec.get("cluster") or ""), Path(str(spec.get("requests") or "")).name)))
     trace = spec.get("trace", "")
     first = trace if isinstance(trace, str) else next(iter(trace), "")
     topology = str(spec.get("cluster") or spec.get("topo", "")).partition(":")[0]

@@ -138,7 +138,9 @@ def clock_shifts(rank: Ints, meeting: Ints, end_ps: Ints, ranks: int, start: Seq
     distances from the middle of its meetings until nothing moves.
     """
     shifts = [int(one) for one in start]
-    reference = shifts[0] if shifts else 0
+    if not shifts:
+        return shifts
+    reference = shifts[0]
     known = np.zeros(ranks, np.bool_)
     relative = np.array([one - reference for one in shifts], np.float64)  # exact to 1 ps up to 2.5 hours
     shared = np.bincount(meeting, minlength=int(meeting.max(initial=-1)) + 1)

@@ -141,7 +141,7 @@ def facts_of_args(args: Mapping[str, Any]) -> Facts:
         facts["size"] = size
     for key, place in (("name", "Process Group Name"), ("root", "Rank"), ("sequence", "Seq")):
         if args.get(place) not in (None, ""):
-            facts[key] = args[place]
+            facts[key] = str(args[place]).strip('"')  # some versions quote twice
     ranks = parse_ranks(args.get("Process Group Ranks"), facts.get("size", 0))
     start, stride = args.get("Global rank start"), args.get("Global rank stride")
     if not ranks and isinstance(start, int) and isinstance(stride, int) and start >= 0 and stride > 0 and "size" in facts:
@@ -190,17 +190,19 @@ def _tensor_bytes(dims: object, types: object) -> list[int]:
     return sizes
 
 
-def identify(capture: Capture, told: Mapping[int, Facts] | None = None) -> Kernels:
+def identify(capture: Capture, told: Mapping[int, Facts] | None = None, rank: int | None = None) -> Kernels:
     """The communicating kernels of a capture.
 
     Args:
+        rank: whose capture it is; default: what it says itself.
         told: facts of the execution trace, by row of ``capture.ops`` (:func:`execution_trace.link`).
     """
     table = capture.kernels
     rows = np.flatnonzero(table.kind == GpuKind.COMMUNICATION)
     chains = _Chains(capture)
     found = [_facts(capture, chains, row, told or {}) for row in rows.tolist()]
-    return _columns(capture, rows, [facts for facts, _ in found], [source for _, source in found])
+    mine = capture.rank if rank is None else rank
+    return _columns(capture, mine, rows, [facts for facts, _ in found], [source for _, source in found])
 
 
 class _Chains:
@@ -304,7 +306,7 @@ def _batch(capture: Capture, chains: _Chains, launch: int) -> Facts:
     return {**found, "name": name} if name is not None else found
 
 
-def _columns(capture: Capture, rows: Ints, found: Sequence[Facts], source: Sequence[str]) -> Kernels:
+def _columns(capture: Capture, mine: int, rows: Ints, found: Sequence[Facts], source: Sequence[str]) -> Kernels:
     """Facts as columns; communicators are numbered as they come."""
     table = capture.kernels
     communicators: dict[tuple[object, ...], int] = {}
@@ -317,7 +319,7 @@ def _columns(capture: Capture, rows: Ints, found: Sequence[Facts], source: Seque
     streams = _streams_told(table.stream[rows], found)
     for k, (row, facts) in enumerate(zip(rows.tolist(), found, strict=True)):
         kind = operation_of(str(facts.get("operation", "")))
-        mine, peer = capture.rank, facts.get("peer")
+        peer = facts.get("peer")
         stream = int(table.stream[row])
         if kind in _MESSAGES and peer is not None and mine >= 0:
             operation[k] = CollectiveType.BROADCAST  # to the only other member: a message for which both sides must be there

@@ -17,6 +17,7 @@ class Common:
     ranks: tuple[int, ...]  #: of the whole job; empty: not told
     size: int  #: 0: not told
     assumed: bool = False  #: nothing tells its ranks: it was taken for the whole job
+    split: int = 0  #: it is one of so many that share a stream number, told apart by the ends of their kernels
     local: dict[int, int] = field(default_factory=dict)  #: capture -> number that the communicator has there
 
     @property

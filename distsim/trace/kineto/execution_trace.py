@@ -1,9 +1,9 @@
 """PyTorch's host execution traces: which operators ran in which order, on which tensors; no times.
 
 Schemas 1.0.1 (fields of a node at its top) and 1.1.x-chakra (inputs, outputs and attrs as objects). Beside a Kineto capture of
-the same run (``et_rank3.json.gz`` beside ``kineto_rank3.json.gz``) one tells what the capture may lack of its collectives: sizes,
-splits, sequence numbers, process groups. An operation is the same in both by "Record function id" where the capture has it, else
-the k-th annotation of a name is the k-th of that name: External ids of the capture and rf_ids of the trace are both counters.
+the same run (``et_rank3.json.gz`` beside ``kineto_rank3.json.gz``) one tells what the capture may lack of its collectives:
+sizes, splits, sequence numbers, process groups. An operation is the same in both by "Record function id" where the capture has
+it, else the k-th annotation of a name is the k-th of that name: External ids and rf_ids are both counters.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from distsim.trace.graph import CollectiveType
 from distsim.trace.kineto.capture import Capture
 from distsim.trace.kineto.comms import Communicator, Facts, facts_of_args, identify, operation_of, parse_ranks
 
+_HEAD = re.compile(rb'\s*\{\s*"schema"\s*:\s*"\d+\.\d+')
 _PARAMS = "record_param_comms"
 _GROUPS = "## process_group:init ##"
 #: attributes of 1.1.x -> the profiler's words for them
@@ -77,9 +78,19 @@ class ExecutionTrace:
         }  # fmt: skip
 
 
-def recognises(head: bytes) -> bool:
-    """Whether a file that begins so may be an execution trace: an object with a schema and nodes before any traceEvents."""
-    return head.lstrip()[:1] == b"{" and b'"schema"' in head and b'"traceEvents"' not in head
+def is_execution_trace(path: str) -> bool:
+    """Whether a file is one, judged by its beginning."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1 << 12)
+    except (OSError, ValueError):  # a NUL in the path
+        return False
+    if head[:2] == b"\x1f\x8b":
+        try:
+            head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, 1 << 12)
+        except zlib.error:
+            return False
+    return _HEAD.match(head) is not None and b'"pid"' in head
 
 
 def read_execution_trace(data: bytes, label: str) -> ExecutionTrace:

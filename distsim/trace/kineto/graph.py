@@ -214,8 +214,8 @@ def _siblings(kernels: GpuTable, lanes: Lanes, ends: list[int]) -> dict[int, lis
     """What kernels waited for within their family, without an event in the file.
 
     A family is the kernels of one CUDA graph, whose edges are not recorded, or of one stream that ran beside others. A kernel
-    has waited for the last that had ended on each of the family's other lanes, where that is later than what its lane had waited
-    for before and, in a graph, so close that it was the reason (or nothing of the graph comes before it on its lane).
+    has waited for the last that had ended on each of the family's other lanes, where that is later than what its lane had
+    waited for before and, in a graph, so close that it was the reason (or nothing of the graph comes before it on its lane).
     """
     family = np.where(np.array([lanes.stream.count(stream) > 1 for stream in lanes.stream])[lanes.lane], kernels.stream, -1)
     calls, many = np.unique(kernels.launch, return_counts=True)

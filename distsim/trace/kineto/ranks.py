@@ -14,26 +14,21 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsim.trace.defect import Defect
-from distsim.trace.graph import CollectiveType, Group
-from distsim.trace.kineto.align import History, clock_shifts, pair
+from distsim.trace.graph import Group
+from distsim.trace.kineto.align import clock_shifts
 from distsim.trace.kineto.capture import Capture
 from distsim.trace.kineto.comms import Facts, Kernels, identify
 from distsim.trace.kineto.communicators import Common, unite
+from distsim.trace.kineto.meetings import Table, ends_of, meet, table_of
 from distsim.units import format_time
 
 Ints = NDArray[np.int64]
 
-#: all members end together, so that their ends tell the clocks
-_TOGETHER = (
-    CollectiveType.ALL_REDUCE, CollectiveType.ALL_GATHER, CollectiveType.REDUCE_SCATTER, CollectiveType.ALL_TO_ALL,
-    CollectiveType.BARRIER,
-)  # fmt: skip
 _PS_PER_US = 1_000_000
 #: clocks that differ by more are told of
 _TOLD_PS = 50 * _PS_PER_US
@@ -67,23 +62,6 @@ class Matched:
     metadata: Mapping[str, str] = field(default_factory=dict)  #: for TaskGraph.metadata; expand.py reads it
 
 
-@dataclass(slots=True, eq=False)
-class _Table:
-    """All communicating kernels of all captures, one entry each; those of a capture lie together, in order."""
-
-    capture: Ints
-    row: Ints
-    start: Ints  #: own clock
-    end: Ints
-    operation: Ints
-    bytes: Ints
-    uneven: NDArray[np.bool_]
-    guessed: NDArray[np.bool_]
-    root: Ints
-    common: Ints  #: index into the list of commons
-    meeting: Ints  #: -1: stands alone
-
-
 def match(
     captures: Sequence[Capture], numbers: Sequence[int] | None = None, told: Sequence[Mapping[int, Facts] | None] | None = None
 ) -> Matched:
@@ -95,15 +73,15 @@ def match(
         told: of each capture, what its execution trace says (:func:`distsim.trace.kineto.execution_trace.link`).
     """
     ranks = tuple(numbers if numbers is not None else (c.rank if c.rank >= 0 else k for k, c in enumerate(captures)))
-    kernels = [identify(capture, told[k] if told else None) for k, capture in enumerate(captures)]
+    kernels = [identify(capture, told[k] if told else None, ranks[k]) for k, capture in enumerate(captures)]
     world = max([c.world_size for c in captures] + [rank + 1 for rank in ranks], default=1)
     commons = unite(kernels, ranks, world)
-    table = _table(captures, kernels, commons)
-    _meet(captures, kernels, commons, table)
+    table = table_of(captures, kernels, commons)
+    commons = meet(captures, kernels, commons, table, ranks)
     base = captures[0].base_ps if captures else 0
     own = [c.base_ps - base for c in captures]
     own = [one if abs(one) <= _COMPARABLE_PS else 0 for one in own]
-    shifts = clock_shifts(*_ends(table), len(captures), own)
+    shifts = clock_shifts(*ends_of(table), len(captures), own)
     defects = _clock_defects(captures, own, shifts)
     transfer, waiting, early = _separate(table, shifts)
     groups, which, alone = _groups(commons, table, early, ranks)
@@ -124,71 +102,7 @@ def match(
     return Matched(tuple(columns), tuple(groups), tuple(one - lowest for one in shifts), tuple(defects), metadata)
 
 
-def _table(captures: Sequence[Capture], kernels: Sequence[Kernels], commons: Sequence[Common]) -> _Table:
-    """Columns of all captures, one after the other."""
-    number = {(k, c): at for at, common in enumerate(commons) for k, c in common.local.items()}
-    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in _Table.__slots__}
-    for k, (capture, own) in enumerate(zip(captures, kernels, strict=True)):
-        here = np.array([number[k, c] for c in range(len(own.communicators))] or [-1], np.int64)
-        for name, values in (
-            ("capture", np.full(len(own), k)), ("row", own.row), ("start", capture.kernels.start_ps[own.row]),
-            ("end", capture.kernels.end_ps[own.row]), ("operation", own.operation), ("bytes", own.bytes),
-            ("uneven", own.uneven), ("guessed", own.guessed), ("root", own.root), ("common", here[own.communicator]),
-            ("meeting", np.full(len(own), -1)),
-        ):  # fmt: skip
-            columns[name].append(values)
-    flags = ("uneven", "guessed")
-    whole: dict[str, Any] = {
-        name: np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.bool_ if name in flags else np.int64)
-        for name, parts in columns.items()
-    }
-    return _Table(**whole)
-
-
-def _meet(captures: Sequence[Capture], kernels: Sequence[Kernels], commons: Sequence[Common], table: _Table) -> None:
-    """Number the operations that all present members of a communicator have done."""
-    first = np.searchsorted(table.capture, np.arange(len(captures)))
-    meetings = 0
-    for number, common in enumerate(commons):
-        if len(common.local) < 2 or not common.ranks:
-            continue
-        at = {k: np.flatnonzero((table.common == number) & (table.capture == k)) for k in sorted(common.local)}
-        orders = {k: _order(captures[k], kernels[k], table, rows, int(first[k]), common) for k, rows in at.items()}
-        longest = max(orders, key=lambda k: (len(orders[k]), -k))
-        places = {k: pair(orders[longest], order) for k, order in orders.items()}
-        met = np.zeros(len(orders[longest]), np.int64)
-        for place in places.values():
-            met[place[place >= 0]] += 1
-        name = np.full(len(met) + 1, -1, np.int64)  # the last entry serves place -1
-        whole = np.flatnonzero(met == len(at))
-        name[whole] = meetings + np.arange(len(whole))
-        meetings += len(whole)
-        for k, rows in at.items():
-            table.meeting[rows] = name[places[k]]
-
-
-def _order(capture: Capture, own: Kernels, table: _Table, rows: Ints, first: int, common: Common) -> History:
-    """The operations of a rank on a communicator, as align.pair wants them."""
-    local = rows - first
-    kind = table.operation[rows] * (1 << 32) + (table.root[rows] + 1 if common.kind == "pair" else 0)
-    kind[table.guessed[rows]] = -1
-    differ = table.uneven[rows] | (table.operation[rows] == CollectiveType.ALL_TO_ALL)
-    steps = capture.kernels.step[table.row[rows]].tolist()
-    names = tuple(capture.steps[step].name if step >= 0 else "" for step in steps)
-    return History(kind, np.where(differ, -1, table.bytes[rows]), own.sequence[local], names, table.end[rows])
-
-
-def _ends(table: _Table) -> tuple[Ints, Ints, Ints]:
-    """(capture, meeting, end) of members that end together; of all members for a rank that has none of that kind."""
-    met = table.meeting >= 0
-    together = met & np.isin(table.operation, _TOGETHER)
-    lonely = np.setdiff1d(table.capture[met], table.capture[together])
-    touched = np.isin(table.meeting, table.meeting[met & np.isin(table.capture, lonely)])
-    chosen = together | (met & touched)
-    return table.capture[chosen], table.meeting[chosen], table.end[chosen]
-
-
-def _separate(table: _Table, shifts: Sequence[int]) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+def _separate(table: Table, shifts: Sequence[int]) -> tuple[Ints, Ints, NDArray[np.bool_]]:
     """(transfer, waiting, left early) of every entry."""
     low = min(shifts, default=0)
     move = np.array([one - low for one in shifts] or [0], np.int64)[table.capture]
@@ -209,7 +123,7 @@ def _separate(table: _Table, shifts: Sequence[int]) -> tuple[Ints, Ints, NDArray
 
 
 def _groups(
-    commons: Sequence[Common], table: _Table, early: NDArray[np.bool_], ranks: Sequence[int]
+    commons: Sequence[Common], table: Table, early: NDArray[np.bool_], ranks: Sequence[int]
 ) -> tuple[list[Group], Ints, list[dict[str, object]]]:
     """Groups, the group of every entry, and what expand.py wants to know of each group."""
     groups: list[Group] = []
@@ -243,7 +157,7 @@ def _groups(
     return groups, which, told
 
 
-def _agree(table: _Table, defects: list[Defect]) -> None:
+def _agree(table: Table, defects: list[Defect]) -> None:
     """Members of a meeting take one operation and one size: of the one that knows, and the largest."""
     met = np.flatnonzero(table.meeting >= 0)
     if not len(met):
@@ -273,7 +187,7 @@ def _agree(table: _Table, defects: list[Defect]) -> None:
     table.bytes[met] = largest[of]
 
 
-def _roots(table: _Table, commons: Sequence[Common], ranks: Sequence[int], mine: slice) -> NDArray[np.int32]:
+def _roots(table: Table, commons: Sequence[Common], ranks: Sequence[int], mine: slice) -> NDArray[np.int32]:
     """Roots as index in the group of those present."""
     roots = np.zeros(len(table.root[mine]), np.int32)
     for at, (number, root, meeting) in enumerate(
@@ -291,27 +205,20 @@ def _roots(table: _Table, commons: Sequence[Common], ranks: Sequence[int], mine:
 def _clock_defects(captures: Sequence[Capture], own: Sequence[int], shifts: Sequence[int]) -> list[Defect]:
     """Clocks that had to be moved."""
     incomparable = sum(abs(c.base_ps - captures[0].base_ps) > _COMPARABLE_PS for c in captures)
-    moved = np.array([s - o for s, o in zip(shifts, own, strict=True)], np.float64)
-    moved -= np.median(moved) if len(moved) else 0
-    off = np.flatnonzero(np.abs(moved) > _TOLD_PS)
+    moved = [shift - one for shift, one in zip(shifts, own, strict=True)]
+    apart = max(moved, default=0) - min(moved, default=0)
     found = []
     if incomparable:
-        found.append(Defect(
-            "clock", f"clocks of {_count(incomparable, 'rank')} do not count from the same time as rank {captures[0].rank}'s: "
-            "the captures are taken to begin together, but for what their collectives tell", severity="warning", repaired=True,
-        ))  # fmt: skip
-    if len(off):
-        worst = int(off[np.argmax(np.abs(moved[off]))])
-        found.append(Defect(
-            "clock", f"clocks of {_count(len(off), 'rank')} are off by more than {format_time(_TOLD_PS)} (rank "
-            f"{captures[worst].rank} by {format_time(abs(int(moved[worst])))}): aligned by the ends of their collectives",
-            severity="warning", repaired=True,
-        ))  # fmt: skip
+        what = f"clocks of {_count(incomparable, 'rank')} do not count from the same time as the first's: aligned by the "
+        found.append(Defect("clock", what + "ends of their collectives alone", severity="warning", repaired=True))
+    elif apart > _TOLD_PS:
+        what = f"clocks of the ranks differ by up to {format_time(apart)}: aligned by the ends of their collectives"
+        found.append(Defect("clock", what, severity="warning", repaired=True))
     return found
 
 
 def _defects(
-    commons: Sequence[Common], table: _Table, early: NDArray[np.bool_], kernels: Sequence[Kernels], world: int
+    commons: Sequence[Common], table: Table, early: NDArray[np.bool_], kernels: Sequence[Kernels], world: int
 ) -> list[Defect]:
     """What is not known, and how it was taken."""
     found: list[Defect] = []
@@ -341,9 +248,13 @@ def _defects(
             if apart:
                 say("collective", f"{_count(apart, 'operation')} of {common.name} have no counterpart on every member that is "
                     "there: they keep their recorded time, waiting included")  # fmt: skip
+        if common.split:
+            lone["split"] += 1
         if common.assumed and world > 1:
             say("group", f"nothing names the ranks of {common.name} ({_count(count, 'operation')}): taken for all {world}")
-    if lone:
+    if lone["split"]:
+        say("group", f"nothing names the ranks of {_count(lone['split'], 'communicator')}: told by which kernels end together")
+    if lone["kernels"]:
         say("missing", f"files of the peers of {_count(lone['kernels'], 'collective')} "
             f"({_count(lone['groups'], 'communicator')}) are not there: they keep their recorded time, waiting included")
     if partial:

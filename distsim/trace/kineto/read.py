@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from distsim.trace.defect import Defect
 from distsim.trace.files import shown
 from distsim.trace.graph import TaskGraph
 from distsim.trace.kineto.capture import Capture
+from distsim.trace.kineto.comms import Facts
+from distsim.trace.kineto.execution_trace import told_beside
 from distsim.trace.kineto.graph import Numbering, program_of_capture
+from distsim.trace.kineto.measure import metadata_of
 from distsim.trace.kineto.oddity import defects_of
 from distsim.trace.kineto.ranks import match
 from distsim.trace.kineto.reading import read_capture
@@ -35,13 +38,21 @@ def read_captures(paths: Sequence[str], source: str | None = None) -> tuple[Task
     captures = [read_capture(path) for path in paths]
     numbers = _numbers(captures, paths)
     order = sorted(range(len(paths)), key=lambda k: numbers[k])
-    graph, defects = graph_of_captures([captures[k] for k in order], [numbers[k] for k in order], source or shown(tuple(paths)))
-    return graph, [paths[k] for k in order], defects
+    captures, numbers, files = [captures[k] for k in order], [numbers[k] for k in order], [paths[k] for k in order]
+    told, odd = zip(*(told_beside(path, capture) for path, capture in zip(files, captures, strict=True)), strict=True)
+    graph, defects = graph_of_captures(captures, numbers, source or shown(tuple(files)), told)
+    return graph, files, [*(one for listed in odd for one in listed), *defects]
 
 
-def graph_of_captures(captures: Sequence[Capture], numbers: Sequence[int], source: str) -> tuple[TaskGraph, list[Defect]]:
-    """The graph of captures in memory, in order of their ranks, and what was odd in them."""
-    matched = match(captures, numbers)
+def graph_of_captures(
+    captures: Sequence[Capture], numbers: Sequence[int], source: str, told: Sequence[Mapping[int, Facts] | None] | None = None
+) -> tuple[TaskGraph, list[Defect]]:
+    """The graph of captures in memory, in order of their ranks, and what was odd in them.
+
+    Args:
+        told: of each capture, what its execution trace says.
+    """
+    matched = match(captures, numbers, told)
     numbering = Numbering()
     programs, found = [], []
     for capture, communication, shift in zip(captures, matched.ranks, matched.shift_ps, strict=True):
@@ -59,7 +70,7 @@ def graph_of_captures(captures: Sequence[Capture], numbers: Sequence[int], sourc
 def _metadata(captures: Sequence[Capture]) -> dict[str, str]:
     gpus = dict.fromkeys(capture.gpu for capture in captures if capture.gpu)
     said = {"kineto.gpu": ", ".join(gpus)} if gpus else {}
-    return {"format": "kineto"} | said
+    return {"format": "kineto"} | said | metadata_of(captures)
 
 
 def _numbers(captures: Sequence[Capture], paths: Sequence[str]) -> list[int]:

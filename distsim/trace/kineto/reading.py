@@ -252,8 +252,8 @@ class _Reader:
         if not len(gpu.start):
             ran = len(call.start) + len(self._host.start)
             raise TraceError(
-                "holds no kernel, copy or set of a GPU" + (", only what ran on the host" if ran else ""), where=self._label,
-                expected="a trace of torch.profiler with ProfilerActivity.CUDA",
+                "is a Kineto trace without any kernel or copy of a GPU" + (": only the host was recorded" if ran else ""),
+                where=self._label, expected="a trace of torch.profiler with ProfilerActivity.CUDA",
                 fix="It was cut off before the first of them; copy it again." if self._events.cut else "",
             )  # fmt: skip
         starts = [_ns(table.start) for table in (gpu, call, self._host, self._op)]

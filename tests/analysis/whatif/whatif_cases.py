@@ -13,7 +13,9 @@ from distsim.analysis.whatif.levers import NOTHING, Slope, finite_difference, le
 from distsim.api import simulate
 from distsim.scenario import scenario_of
 
-TOPOLOGIES = ("switch", "ring", "fully_connected", "fat_tree", "rail_optimized:gpus_per_node=4", "nd:dims=ring4+switch", "torus")
+TOPOLOGIES = (
+    "switch", "ring", "fully_connected", "fat_tree", "rail_optimized:gpus_per_node=4", "nd:dims=ring4+switch", "torus",
+)  # fmt: skip
 LEVELS = ("analytic", "fluid", "cut_through", "chunk")
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast")
 
@@ -31,16 +33,14 @@ def random_trace(rng: np.random.Generator) -> dict[str, object]:
         name = f"n{number}"
         if what == "compute" or not main:
             for rank in range(ranks):
-                time = float(rng.lognormal(5.5, 0.8))
-                nodes[rank].append({"op": "compute", "name": name, "duration": f"{time:.6f}us", "after": [main] if main else []})
+                time, after = float(rng.lognormal(5.5, 0.8)), [main] if main else []
+                nodes[rank].append({"op": "compute", "name": name, "duration": f"{time:.6f}us", "after": after})
             main = name
         elif what == "message":
             for rank in range(ranks):
-                size = 1 << 20
-                nodes[rank].append({"op": "send", "name": f"{name}s", "peer": (rank + 1) % ranks, "bytes": size, "after": [main]})
-                nodes[rank].append(
-                    {"op": "receive", "name": name, "peer": (rank - 1) % ranks, "bytes": size, "after": [main]}
-                )
+                both = {"bytes": 1 << 20, "after": [main]}
+                nodes[rank].append({"op": "send", "name": f"{name}s", "peer": (rank + 1) % ranks, **both})
+                nodes[rank].append({"op": "receive", "name": name, "peer": (rank - 1) % ranks, **both})
             beside.append(f"{name}s")
             main = name
         else:
@@ -75,7 +75,8 @@ class Case:
 
     def __str__(self) -> str:
         spec = self.recorded.scenario.spec.model_dump()
-        return f"seed {self.seed}: {spec['network']} on {spec['topo'].partition(':')[0]}, {self.knob}: {100 * self.off:.2f} % off"
+        where = f"{spec['network']} on {spec['topo'].partition(':')[0]}"
+        return f"seed {self.seed}: {where}, {self.knob}: {100 * self.off:.2f} % off"
 
 
 def recorded_run(seed: int, folder: Path, levels: tuple[str, ...] = LEVELS) -> tuple[np.random.Generator, Recorded]:

@@ -61,7 +61,7 @@ class Browser:
         return [row["message"] for row in self.driver.get_log("browser") if row["level"] in ("SEVERE", "WARNING")]
 
     def requests(self):
-        """Addresses that were asked for since the page was opened, answered or not; data: and blob: ask nobody, chrome: is its own window."""
+        """Addresses asked for since the page was opened, answered or not; data: and blob: ask nobody, chrome: is its own."""
         found = []
         for row in self.driver.get_log("performance"):
             message = json.loads(row["message"])["message"]
@@ -88,18 +88,19 @@ class Browser:
 
         ActionChains(self.driver).move_to_element_with_offset(element, x, y).perform()
 
-    def tab_order(self, most=400):
+    def tab_order(self, most=1000):
         """What the tabulator reaches from the top of the page until it comes round, by name."""
-        self.run("document.activeElement.blur(); window.scrollTo(0, 0); window.getSelection().removeAllRanges();")
-        reached = []
-        for _ in range(most):
-            self.keys("\ue004")
-            name = self.run(f"const e = document.activeElement; return e === document.body ? null : ({_NAME})(e)")
-            again = self.run("const e = document.activeElement, seen = e.__reached; e.__reached = true; return !!seen")
-            if name is None or again:
+        self.run(
+            "document.activeElement.blur(); window.scrollTo(0, 0); window.getSelection().removeAllRanges();"
+            f"const name = {_NAME}; window.__reached = []; window.__round = false;"
+            "document.addEventListener('focusin', event => { const e = event.target; if (e.__reached) window.__round = true;"
+            " else window.__reached.push(name(e)); e.__reached = true; })"
+        )
+        for _ in range(0, most, 40):
+            self.keys(*["\ue004"] * 40)
+            if self.run("return window.__round"):
                 break
-            reached.append(name)
-        return reached
+        return self.run("return window.__reached")
 
     def unreached(self):
         """Controls that can be seen and used with a pointer, but not be reached with the tabulator; after :meth:`tab_order`."""
@@ -110,6 +111,11 @@ class Browser:
             return [...document.querySelectorAll(controls)].filter(e => e.checkVisibility({{visibilityProperty: true}})
               && !e.disabled && !e.__reached && !group(e)).map(name)"""
         )
+
+    def unreached_after_tab(self):
+        """:meth:`unreached`, once the tabulator has gone round."""
+        self.tab_order()
+        return self.unreached()
 
     def scheme(self, value):
         """light or dark, as the system would prefer; "" as it is."""
@@ -154,8 +160,8 @@ def _driver(tmp_path_factory):
     options.binary_location = binary
     profile = tmp_path_factory.mktemp("chromium")
     for argument in (
-        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000", "--disable-background-networking",
-        "--disable-component-update", "--no-first-run", f"--user-data-dir={profile}",
+        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000", 
+        "--disable-background-networking", "--disable-component-update", "--no-first-run", f"--user-data-dir={profile}",
     ):  # fmt: skip
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
@@ -165,11 +171,16 @@ def _driver(tmp_path_factory):
     made.quit()
 
 
+@pytest.fixture(scope="session")
+def window(_driver):
+    """The window, for fixtures that keep a page open for several tests."""
+    return Browser(_driver)
+
+
 @pytest.fixture
-def browser(_driver):
-    """A window of the usual size, with the system's colours."""
-    made = Browser(_driver)
-    made.narrow(None)
-    made.scheme("")
-    yield made
-    made.driver.get("about:blank")
+def browser(window):
+    """The window at its usual size, with the system's colours, and nothing in it."""
+    window.narrow(None)
+    window.scheme("")
+    yield window
+    window.driver.get("about:blank")

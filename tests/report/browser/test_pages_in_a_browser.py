@@ -42,76 +42,71 @@ def draw_all(browser):
     browser.idle()
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_draws_everything_without_a_word_on_the_console_and_asks_nobody(browser, page, name):
-    browser.open(page(name))
-    draw_all(browser)
-    assert browser.errors() == []
-    assert browser.requests() == [page(name).as_uri()]
-    assert (
-        browser.run("return document.querySelectorAll('section[data-draw]:not([data-drawn]), section [role=alert]').length")
-        == 0
-    )
-    charts = browser.run("return document.querySelectorAll('.chart').length")
-    assert browser.run("return document.querySelectorAll('.chart .main-svg').length") >= charts
+@pytest.fixture(scope="module", params=PAGES)
+def opened(request, window, page):
+    """A page with everything drawn, open for the tests of its kind."""
+    window.narrow(None)
+    window.scheme("")
+    window.open(page(request.param))
+    draw_all(window)
+    window.asked, window.said = window.requests(), window.errors()
+    return window
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_all_controls_are_reached_by_the_tabulator_and_have_names(browser, page, name):
-    browser.open(page(name))
-    draw_all(browser)
-    reached = browser.tab_order()
-    assert len(reached) > 5
-    assert browser.unreached() == []
-    nameless = browser.run(
-        "return [...document.querySelectorAll('a, button, input, select, summary, canvas[tabindex], [role=application]')]"
-        ".filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length || e.title)).map(e => e.outerHTML)"
+def test_a_page_draws_everything_without_a_word_on_the_console_and_asks_nobody(opened):
+    assert opened.said == []
+    assert opened.asked == [opened.driver.current_url]
+    assert opened.run("return document.querySelectorAll('section[data-draw]:not([data-drawn]), [role=alert]').length") == 0
+    charts = opened.run("return document.querySelectorAll('.chart').length")
+    assert opened.run("return document.querySelectorAll('.chart .main-svg').length") >= charts
+
+
+def test_all_controls_are_reached_by_the_tabulator_and_have_names(opened):
+    assert len(opened.tab_order()) > 5
+    assert opened.unreached() == []
+    nameless = opened.run(
+        "const controls = document.querySelectorAll('a, button, input, select, summary, canvas[tabindex], [role=application]');"
+        "const named = e => e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length || e.title;"
+        "return [...controls].filter(e => !named(e)).map(e => e.outerHTML)"
     )
     assert nameless == []
-    assert browser.run('return document.querySelectorAll(\'[tabindex]:not([tabindex="0"]):not([tabindex="-1"])\').length') == 0
+    assert opened.run("return [...document.querySelectorAll('[tabindex]')].every(e => e.tabIndex <= 0)")
 
 
-@pytest.mark.parametrize("name", ["run", "service", "study", "runs"])
-def test_light_dark_and_the_choice_between_them(browser, page, name):
-    browser.scheme("light")
-    browser.open(page(name))
-    assert browser.luminance() > 0.9
-    browser.scheme("dark")
-    assert browser.luminance() < 0.1
-    button = browser.find("#theme")
+def test_a_narrow_window_does_not_scroll_sideways(opened):
+    opened.narrow(500)
+    assert opened.wait("innerWidth <= 500 && document.documentElement.scrollWidth <= innerWidth")
+    opened.narrow(None)
+
+
+def test_light_dark_and_the_choice_between_them(opened):
+    opened.scheme("light")
+    assert opened.luminance() > 0.9
+    opened.scheme("dark")
+    assert opened.luminance() < 0.1
+    button = opened.find("#theme")
     button.click()
     assert "light" in button.get_attribute("aria-label")
-    assert browser.luminance() > 0.9
+    assert opened.luminance() > 0.9
     button.click()
-    browser.scheme("light")
-    assert browser.luminance() < 0.1
+    opened.scheme("light")
+    assert opened.luminance() < 0.1
     button.click()  # as the system again
-    assert browser.luminance() > 0.9
-    assert browser.errors() == []
+    assert opened.luminance() > 0.9
+    assert opened.errors() == []
 
 
-@pytest.mark.parametrize("name", ["run", "service", "studies"])
-def test_it_prints(browser, page, name):
-    browser.open(page(name))
-    draw_all(browser)
-    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    hidden = browser.run(
+def test_it_prints(opened):
+    opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    hidden = opened.run(
         "return [...document.querySelectorAll('nav, .tools')].every(e => getComputedStyle(e).display === 'none')"
     )
-    made = browser.pdf()
-    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    made = opened.pdf()
+    opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert hidden
     assert made.startswith(b"%PDF")
     assert len(made) > 20_000
-    assert browser.errors() == []
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_narrow_window_does_not_scroll_sideways(browser, page, name):
-    browser.narrow(500)
-    browser.open(page(name))
-    draw_all(browser)
-    assert browser.run("return document.documentElement.scrollWidth") <= browser.run("return innerWidth")
+    assert opened.errors() == []
 
 
 def test_1024_ranks_are_small_and_open_at_once(browser, page, record_property):
@@ -181,10 +176,12 @@ def test_a_tooltip_tells_the_task_under_the_pointer(browser, page):
     browser.open(page("run"))
     draw_all(browser)
     spot = browser.run(
-        "const t = distsim.timelines.timeline, s = t.spans; let k = 0; for (let j = 0; j < s.count; j++) if (s.length[j] > s.length[k]) k = j;"
-        "const row = s.rowOf(k), box = t.canvas.getBoundingClientRect(); document.querySelector('.stage').scrollIntoView({block: 'center'});"
+        "const t = distsim.timelines.timeline, s = t.spans;"
+        "let k = 0; for (let j = 0; j < s.count; j++) if (s.length[j] > s.length[k]) k = j;"
+        "const row = s.rowOf(k); document.querySelector('.stage').scrollIntoView({block: 'center'});"
         "t.body.scrollTop = Math.max(0, row.y - 40);"
-        "return {name: s.nameOf(k), x: (s.begin[k] + s.length[k] / 2) / s.last * t.width, y: row.y - t.body.scrollTop + row.height / 2}"
+        "const x = (s.begin[k] + s.length[k] / 2) / s.last * t.width, y = row.y - t.body.scrollTop + row.height / 2;"
+        "return {name: s.nameOf(k), x, y}"
     )
     stage = browser.find(".stage")
     width, height = browser.run("const b = arguments[0].getBoundingClientRect(); return [b.width, b.height]", stage)
@@ -211,7 +208,7 @@ def test_search_counts_what_matches(browser, page):
 def test_two_timelines_move_together_and_a_millisecond_is_as_wide_in_both(browser, page):
     browser.open(page("runs"))
     draw_all(browser)
-    ps = "return [0, 1].map(k => { const t = distsim.timelines[`timelines-${k}`]; return [t.from * t.spans.tick, t.to * t.spans.tick] })"
+    ps = "return [0, 1].map(k => distsim.timelines[`timelines-${k}`]).map(t => [t.from * t.spans.tick, t.to * t.spans.tick])"
     first, second = browser.run(ps)
     assert first == pytest.approx(second)
     browser.run("document.querySelector('#timelines-first .stage').focus()")

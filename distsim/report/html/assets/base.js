@@ -5,6 +5,7 @@ const distsim = {
   draw: {},      // section id -> function (root element, data), called once
   drawn: {},     // section id -> promise of its drawing
   themed: [],    // functions to call when colours have changed
+  fitted: [],    // functions to call when the page has become another width, for paper
 };
 
 const $ = id => document.getElementById(id);
@@ -62,6 +63,8 @@ distsim.element = (name, attributes = {}, ...children) => {
   return node;
 };
 distsim.colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+/* Red, green and blue, 0 to 255, of a colour of the style sheet (#rrggbb). */
+distsim.rgb = text => [1, 3, 5].map(k => parseInt(text.slice(k, k + 2), 16));
 distsim.say = text => { $("live").textContent = text; };
 
 /* The tooltip: lines of [name, value], or [text]; beside a point of the window, inside it. */
@@ -97,10 +100,19 @@ distsim.tip = (lines, x, y) => {
   });
   distsim.theme(chosen);
   dark.addEventListener("change", repaint);
-  // paper is white: canvases and charts are painted anew for it
+  // paper is white and narrow: everything is laid out and painted anew for it, at once
   let before = chosen;
-  addEventListener("beforeprint", () => { before = chosen; distsim.theme("light"); dispatchEvent(new Event("distsim:print")); });
-  addEventListener("afterprint", () => distsim.theme(before));
+  addEventListener("beforeprint", () => {
+    before = chosen;
+    root.classList.add("printing");
+    distsim.theme("light");
+    for (const fit of distsim.fitted) fit();
+  });
+  addEventListener("afterprint", () => {
+    root.classList.remove("printing");
+    distsim.theme(before);
+    for (const fit of distsim.fitted) fit();
+  });
   $("print").addEventListener("click", () => distsim.all().then(() => print()));
 }
 
@@ -136,6 +148,8 @@ distsim.plot = async (element, make) => {
       hoverlabel: {bgcolor: distsim.colour("raised"), bordercolor: line, font: {color: ink, size: 12}},
     };
     const {data, layout: mine = {}, config = {}} = make();
+    // NOTE: on paper there is no time to wait for the library to notice the width
+    if (document.documentElement.classList.contains("printing")) layout.width = element.clientWidth;
     // NOTE: every further axis (xaxis2 ...) looks like the first ones
     for (const key in mine) if (/^[xy]axis\d+$/.test(key)) layout[key] = axis;
     return plotly.react(element, data, merged(layout, mine), {displayModeBar: false, responsive: true, ...config});
@@ -152,6 +166,8 @@ distsim.plot = async (element, make) => {
     return distsim.drawn[id] ??= (async () => {
       const text = $(`${id}-data`);
       try {
+        // what needs the chart library waits for what does not: waking it keeps a page busy for a moment
+        if ("charts" in section.dataset) await Promise.all(sections.filter(one => !("charts" in one.dataset)).map(draw));
         await distsim.draw[id](section, await distsim.unpack(text ? JSON.parse(text.textContent) : {}));
       } catch (error) {
         section.append(distsim.element("p", {class: "note", role: "alert"}, `This section could not be drawn: ${error.message}`));

@@ -3,7 +3,6 @@
 
 distsim.draw.breakdown = async (root, data) => {
   const [unit, size] = distsim.unit(data.makespan), chart = $("breakdown-ranks"), chosen = $("breakdown-order");
-  for (const [k, part] of data.parts.entries()) if (k) chosen.add(new Option(part.name, `part:${k}`));
   const ordered = () => {
     const [by, part] = chosen.value.split(":"), column = by === "finish" ? data.finish : by === "part" ? data.parts[part].ps : null;
     const order = Array.from(data.first, (_, k) => k);

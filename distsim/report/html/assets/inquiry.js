@@ -2,7 +2,8 @@
 "use strict";
 
 distsim.inquiry = (element, chart) => distsim.plot(element, () => {
-  const written = {s: "~s", share: ",.4~%", "": "~g"}, unit = {s: "s", share: "", "": ""};
+  const written = {s: "~s", bytes: "~s", share: ",.4~%", "": "~g"};
+  const unit = {s: "s", bytes: "B", share: "", "": ""};
   const soft = distsim.colour("soft");
   const axis = (title, log, kind) => ({title: {text: title}, type: log ? "log" : "linear", tickformat: written[kind],
     ticksuffix: unit[kind], nticks: 9, minor: {showgrid: false}});
@@ -10,7 +11,8 @@ distsim.inquiry = (element, chart) => distsim.plot(element, () => {
     const colour = distsim.colour(`hue${one.hue || k % 8 + 1}`);
     return {
       x: one.x, y: one.y, name: one.name, text: one.labels, type: "scatter", cliponaxis: false,
-      mode: chart.points ? "markers+text" : "lines+markers", textposition: "top center", textfont: {color: soft, size: 11},
+      mode: chart.points ? "markers+text" : "lines+markers", textfont: {color: soft, size: 11},
+      textposition: one.x.map((_, place) => place % 2 ? "bottom center" : "top center"),
       marker: {size: chart.points ? 10 : 6, color: colour}, line: {width: 1.8, color: colour, dash: one.dash ? "dash" : "solid"},
       hovertemplate: `%{text}<br>%{x:${written[chart.x_kind]}}${unit[chart.x_kind]}, `
         + `%{y:${written[chart.y_kind]}}${unit[chart.y_kind]}<extra>%{fullData.name}</extra>`,

@@ -45,9 +45,8 @@ distsim.draw.links = async (root, data) => {
   drawing.append(cables, focus, boxes, nodes, labels);
 
   // colours: cold to hot over the square root, so that light loads can be told apart
-  const rgb = text => { const c = document.createElement("canvas").getContext("2d"); c.fillStyle = text; return [1, 3, 5].map(k => parseInt(c.fillStyle.slice(k, k + 2), 16)); };
   const paint = () => {
-    const stops = ["cold", "warm", "hot"].map(name => rgb(distsim.colour(name))), top = scale.value === "all" ? 1 : most || 1;
+    const stops = ["cold", "warm", "hot"].map(name => distsim.rgb(distsim.colour(name))), top = scale.value === "all" ? 1 : most || 1;
     const shade = share => {
       const at = 2 * Math.sqrt(Math.min(1, share / top)), k = Math.min(1, Math.floor(at)), f = at - k;
       return `rgb(${stops[k].map((c, i) => Math.round(c + (stops[k + 1][i] - c) * f)).join(" ")})`;

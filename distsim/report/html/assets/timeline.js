@@ -13,9 +13,11 @@ distsim.Timeline = class {
     this.from = 0;
     this.to = this.spans.last;
     this.selected = -1;
+    this.axisHeight = data.steps.length ? 38 : 24;
     this.build();
     this.fold();
     distsim.themed.push(() => { this.painter.themed(); this.overviewed = null; this.paint(); });
+    distsim.fitted.push(() => { this.measure(); this.frame(); });
     new ResizeObserver(() => this.measure()).observe(this.body);
     this.measure();
   }
@@ -63,7 +65,7 @@ distsim.Timeline = class {
     const entries = [];
     for (const rank of this.ranks) {
       rank.y = y;
-      const height = rank.open ? FULL * rank.rows.length : FOLDED, each = rank.open ? FULL : (FOLDED - 2) / rank.rows.length;
+      const height = rank.height = rank.open ? FULL * rank.rows.length : FOLDED, each = rank.open ? FULL : (FOLDED - 2) / rank.rows.length;
       rank.rows.forEach((row, k) => { row.y = y + k * each; row.height = rank.open ? FULL - 2 : Math.max(1.5, each - (each > 4 ? 1 : 0)); });
       const stands = rank.standsFor > 1 ? ` ×${distsim.count(rank.standsFor)}` : "";
       const said = [`rank ${rank.rank}`, rank.standsFor > 1 ? `stands for ${distsim.count(rank.standsFor)} ranks that do the same` : "", rank.why].filter(Boolean).join(", ");
@@ -94,7 +96,7 @@ distsim.Timeline = class {
     const width = Math.max(100, this.stage.clientWidth);
     this.width = width;
     const left = this.gutter.offsetWidth, ratio = devicePixelRatio || 1;
-    for (const [canvas, height] of [[this.canvas, this.shown], [this.axis, 24], [this.map, 44]]) {
+    for (const [canvas, height] of [[this.canvas, this.shown], [this.axis, this.axisHeight], [this.map, 44]]) {
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(height * ratio);
       canvas.style.width = `${width}px`;
@@ -129,8 +131,12 @@ distsim.Timeline = class {
     painter.drawn = 0;
     const axis = this.axis.getContext("2d");
     axis.setTransform(ratio, 0, 0, ratio, 0, 0);
-    axis.clearRect(0, 0, this.width, 24);
+    axis.clearRect(0, 0, this.width, this.axisHeight);
     const grid = painter.axis(axis, view, 24);
+    for (const step of this.spans.steps) {
+      const x = Math.max(0, (step.begin / this.spans.tick - view.from) * view.scale), until = Math.min(this.width, (step.end / this.spans.tick - view.from) * view.scale);
+      if (until - x > 6.2 * step.name.length) axis.fillText(step.name, x + 4, 30);
+    }
     ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
     ctx.clearRect(0, 0, this.width, this.shown);
     ctx.fillStyle = painter.line;
@@ -138,10 +144,8 @@ distsim.Timeline = class {
     ctx.font = "11px system-ui, sans-serif";
     ctx.textBaseline = "middle";
     const path = this.showPath.getAttribute("aria-pressed") === "true";
-    for (const rank of this.ranks) for (const row of rank.rows) {
-      const y = row.y - top;
-      if (y + row.height >= 0 && y <= this.shown) painter.row(ctx, row, view, y, row.height, {path, label: rank.open});
-    }
+    const seen = this.ranks.flatMap(rank => rank.rows.map(row => ({row, y: row.y - top, height: row.height, label: rank.open})));
+    painter.rows(ctx, seen.filter(({y, height}) => y + height >= 0 && y <= this.shown), view, path);
     for (const step of this.spans.steps) this.boundary(ctx, step, view);
     if (path) painter.links(ctx, view, row => row.y - top + row.height / 2);
     if (this.selected >= 0) {
@@ -161,7 +165,6 @@ distsim.Timeline = class {
     if (x < 0 || x > this.width) return;
     ctx.fillStyle = this.painter.soft;
     ctx.fillRect(Math.round(x), 0, 1, this.shown);
-    ctx.fillText(step.name, x + 3, 7);
   }
 
   overview(ratio) {
@@ -189,10 +192,13 @@ distsim.Timeline = class {
   /* What is under a point of the drawing. */
   under(event) {
     const box = this.canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top + this.body.scrollTop;
-    const {from, scale} = this.window;
-    for (const rank of this.ranks) for (const row of rank.rows)
-      if (y >= row.y && y < row.y + Math.max(row.height, 3)) return {row, k: this.spans.at(row, from + x / scale, 2 / scale), instant: from + x / scale};
-    return {row: null, k: -1, instant: from + x / scale};
+    const {from, scale} = this.window, instant = from + x / scale, rank = this.ranks.find(one => y >= one.y && y < one.y + one.height);
+    if (!rank) return {k: -1, instant};
+    // of a folded rank, whose rows are thin, the nearest row that has a task there
+    const away = row => Math.abs(y - row.y - row.height / 2);
+    const rows = rank.open ? rank.rows.filter(row => y >= row.y && y < row.y + FULL) : [...rank.rows].sort((a, b) => away(a) - away(b));
+    for (const row of rows) { const k = this.spans.at(row, instant, 2 / scale); if (k >= 0) return {k, instant}; }
+    return {k: -1, instant};
   }
 
   select(k, look = false) {

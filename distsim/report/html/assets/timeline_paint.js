@@ -11,77 +11,87 @@ distsim.Painter = class {
 
   themed() {
     this.fills = this.spans.hues.map(distsim.colour);
+    // NOTE: pixels are words of alpha, blue, green, red, as every machine that runs a browser is little endian
+    const word = text => { const [r, g, b] = distsim.rgb(text); return r | g << 8 | b << 16; };
+    this.words = this.fills.map(word);
+    this.pathWord = word(distsim.colour("path")) | 255 << 24;
     this.ink = distsim.colour("ink"); this.soft = distsim.colour("soft"); this.line = distsim.colour("line");
     this.paper = distsim.colour("paper"); this.raised = distsim.colour("raised"); this.path = distsim.colour("path");
     this.accent = distsim.colour("accent");
     this.drawn = 0;  // rectangles of the last frame
   }
 
-  /* One row: tasks from `from` to `from` + width / scale ticks, between y and y + height. */
-  row(ctx, row, {from, scale, width}, y, height, {path, label}) {
-    const s = this.spans, to = from + width / scale, waiting = s.hues.length - 1, filtered = s.matches !== null;
-    // neighbouring cells of one look become one rectangle
-    let cellX = 0, cellEnd = -1, cellHue = -1, cellAlpha = 0;
-    const flush = () => {
-      if (cellEnd > cellX) {
-        ctx.globalAlpha = cellAlpha;
-        ctx.fillStyle = this.fills[cellHue];
-        ctx.fillRect(cellX, y, cellEnd - cellX, height);
-        this.drawn++;
+  /* Rows of tasks: {row, y, height, label} each, in the window of time that begins at `from` and is width / scale ticks long.
+     Cells of all rows go into one image, a line of pixels each (and one for the path's mark), that is stretched to the rows. */
+  rows(ctx, places, view, path) {
+    const width = Math.ceil(view.width), lines = 2 * places.length;
+    if (!lines) return;
+    if (!this.image || this.image.width !== width || this.image.height < lines) {
+      this.image = new ImageData(width, lines);
+      this.pixels = new Uint32Array(this.image.data.buffer);
+      this.sheet = distsim.element("canvas", {width, height: lines});
+    } else this.pixels.fill(0, 0, width * lines);
+    const seen = places.map((place, k) => this.cells(place.row, view, 2 * k * width, width, path));
+    this.sheet.getContext("2d").putImageData(this.image, 0, 0, 0, 0, width, lines);
+    ctx.imageSmoothingEnabled = false;
+    places.forEach(({y, height, label}, k) => {
+      const thick = Math.max(2, Math.min(3, height / 4));
+      ctx.globalAlpha = 1;
+      ctx.drawImage(this.sheet, 0, 2 * k, width, 1, 0, y, width, height);
+      for (const task of seen[k]) this.task(ctx, task, view, y, height, label);
+      ctx.globalAlpha = 1;
+      if (path) {
+        ctx.drawImage(this.sheet, 0, 2 * k + 1, width, 1, 0, y + height - thick, width, thick);
+        this.marks(ctx, seen[k], view, y + height - thick, thick);
       }
-      cellEnd = -1;
-    };
-    let markX = 0, markEnd = -1;
-    const flushMark = () => {
-      if (markEnd > markX) {
-        ctx.globalAlpha = 1;
-        ctx.fillStyle = this.path;
-        const thick = Math.max(2, Math.min(3, height / 4));
-        ctx.fillRect(markX, y + height - thick, markEnd - markX, thick);
-        this.drawn++;
-      }
-      markEnd = -1;
-    };
-    const mark = (x0, x1) => {
-      if (!path) return;
-      if (x0 > markEnd + 0.5) { flushMark(); markX = x0; }
-      markEnd = Math.max(markEnd, x1);
-    };
+      this.drawn += path ? 2 : 1;
+    });
+    ctx.globalAlpha = 1;
+  }
+
+  /* The cells of a row, into the image from `at` on; gives the tasks that are too wide for cells. */
+  cells(row, {from, scale, width}, at, line, path) {
+    const s = this.spans, to = from + width / scale, colours = s.hues.length, filtered = s.matches !== null, seen = [];
     for (let k = s.endsAfter(from, row.from, row.to); k < row.to && s.begin[k] < to;) {
-      const x = (s.begin[k] - from) * scale, wide = s.length[k] * scale;
-      if (wide >= 1.5) {
-        flush();
-        this.task(ctx, k, x, wide, width, y, height, scale, filtered, label);
-        if (s.critical[k]) mark(Math.max(0, x + s.paleOf(k) * scale), Math.min(width, x + wide));
-        k++;
-        continue;
-      }
-      const cell = Math.floor(x), edge = from + (cell + 1) / scale;
-      let next = s.beginsFrom(edge, k, row.to);
+      if (s.length[k] * scale >= 1.5) { seen.push(k++); continue; }
+      const cell = Math.max(0, Math.floor((s.begin[k] - from) * scale));
+      let next = s.beginsFrom(from + (cell + 1) / scale, k, row.to);
       if (next <= k) next = k + 1;
       if (next - 1 > k && s.length[next - 1] * scale >= 1.5) next--;  // the last of a cell may be a wide one
       let best = 0, most = -1, all = 0;
-      for (let h = 0; h <= waiting; h++) {
+      for (let h = 0; h < colours; h++) {
         const ticks = s.sums[h][next] - s.sums[h][k];
         all += ticks;
         if (ticks > most) { most = ticks; best = h; }
       }
       let alpha = 0.3 + 0.7 * Math.min(1, all * scale);
-      if (filtered) alpha *= s.matchSum[next] > s.matchSum[k] ? 1 : 0.15;
-      alpha = Math.round(8 * alpha) / 8 || 0.1;
-      if (cellEnd !== cell || cellHue !== best || cellAlpha !== alpha) { flush(); cellX = cell; cellHue = best; cellAlpha = alpha; }
-      cellEnd = cell + 1;
-      if (path && s.criticalSum[next] > s.criticalSum[k]) mark(cell, cell + 1);
+      if (filtered && s.matchSum[next] === s.matchSum[k]) alpha *= 0.15;
+      if (cell < line) {
+        this.pixels[at + cell] = this.words[best] | Math.round(255 * alpha) << 24;
+        if (path && s.criticalSum[next] > s.criticalSum[k]) this.pixels[at + line + cell] = this.pathWord;
+      }
       k = next;
     }
+    return seen;
+  }
+
+  /* The path's mark under wide tasks; neighbours share a rectangle. */
+  marks(ctx, tasks, {from, scale, width}, y, thick) {
+    const s = this.spans;
+    ctx.fillStyle = this.path;
+    let begin = 0, end = -1;
+    const flush = () => { if (end > begin) { ctx.fillRect(begin, y, end - begin, thick); this.drawn++; } };
+    for (const k of tasks) if (s.critical[k]) {
+      const x0 = Math.max(0, (s.begin[k] + s.paleOf(k) - from) * scale), x1 = Math.min(width, (s.end[k] - from) * scale);
+      if (x0 > end + 0.5) { flush(); begin = x0; }
+      end = Math.max(end, x1);
+    }
     flush();
-    flushMark();
-    ctx.globalAlpha = 1;
   }
 
   /* A task that can be seen: pale while it waits, with its name where there is room. */
-  task(ctx, k, x, wide, width, y, height, scale, filtered, label) {
-    const s = this.spans, x0 = Math.max(x, -2), x1 = Math.min(x + wide, width + 2);
+  task(ctx, k, {from, scale, width}, y, height, label) {
+    const s = this.spans, x = (s.begin[k] - from) * scale, wide = s.length[k] * scale, filtered = s.matches !== null, x0 = Math.max(x, -2), x1 = Math.min(x + wide, width + 2);
     const strong = filtered && !s.matches[k] ? 0.15 : 1, gap = wide > 4 ? 0.5 : 0;
     const split = Math.min(x1, Math.max(x0, x + s.paleOf(k) * scale));
     if (split > x0) {
