@@ -133,7 +133,7 @@ def simulate(
             raise ConfigError("--speeds has no effect on --network loggops", fix="Leave it out.")
         from distsim.profiles.loggops.run import simulate_spec
 
-        return simulate_spec(spec, lambda: cost_provider(spec), trace if isinstance(trace, TaskGraph) else None, say)
+        return simulate_spec(spec, lambda graph: cost_provider(spec, graph), trace if isinstance(trace, TaskGraph) else None, say)
     if isinstance(trace, TaskGraph):
         graph = trace
         if spec.ranks not in (None, graph.ranks):
@@ -172,8 +172,17 @@ def _spec(**options: Any) -> RunSpec:
         raise ConfigError(f"{name} is {first['input']!r}: {first['msg']}") from None
 
 
-def cost_provider(spec: RunSpec) -> CostProvider:
-    """The compute-duration provider that a specification asks for. Raises ConfigError."""
+def cost_provider(spec: RunSpec, graph: TaskGraph) -> CostProvider:
+    """The compute-duration provider that a specification asks for, for a trace. Raises ConfigError."""
+    provider = _durations(spec)
+    if not spec.scale_compute:
+        return provider
+    from distsim.cost.rescaled import rescaled
+
+    return rescaled(spec.scale_compute, graph, provider)
+
+
+def _durations(spec: RunSpec) -> CostProvider:
     if spec.compute == "recorded":
         if spec.peak or spec.memory_bandwidth:
             raise ConfigError(
@@ -190,15 +199,20 @@ def cost_provider(spec: RunSpec) -> CostProvider:
 
 def guesses(graph: TaskGraph, spec: RunSpec) -> tuple[str, ...]:
     """What a run took for granted, for its first screen."""
+    told: tuple[str, ...] = ()
+    if spec.scale_compute:
+        from distsim.cost.rescaled import rescaled
+
+        told = rescaled(spec.scale_compute, graph).notes(graph)
     if spec.compute != "roofline":
-        return ()
+        return told
     kept = sum(
         int(np.count_nonzero(timed_rows(p) & ~p.cpu & (p.num_ops <= 0) & (p.tensor_size <= 0)))
         for p in (graph.programs[int(number)] for number in graph.rank_program)
     )
     if not kept:
-        return ()
-    return (f"{kept:,} compute nodes tell neither num_ops nor tensor_size: they keep their recorded duration",)
+        return told
+    return (*told, f"{kept:,} compute nodes tell neither num_ops nor tensor_size: they keep their recorded duration",)
 
 
 def collective_options(spec: RunSpec, topology: Topology) -> CollectiveOptions:
@@ -251,7 +265,7 @@ def _once(
     communication = Communication(clock, network, placer, collective_options(spec, topology), recorder)
     executor = Executor(clock, communication, recorder, None if conductor is None else conductor.speeds)
     kept = recorded(graph, spec.communication, spec.model_fields_set)
-    workload = Replay(graph, cost_provider(spec), recorded=kept)
+    workload = Replay(graph, cost_provider(spec, graph), recorded=kept)
     said = f"simulating {which}".rstrip()
     progress(None, f"preparing {which}".rstrip())
     if conductor is not None:
@@ -319,7 +333,7 @@ def _of_coflows(graph: TaskGraph, topology: Topology, spec: RunSpec, progress: P
     options = dict(validated(Coflows.Params, "--network coflow", parse(spec.network)[1]))
     result = replay_folded(
         graph, topology, network="fluid" if options["contention"] else "analytic", fold=options["fold"], nccl=options["nccl"],
-        cost=cost_provider(spec), hosts=hosts, progress=progress,
+        cost=cost_provider(spec, graph), hosts=hosts, progress=progress,
     )  # fmt: skip
     made = provenance((*paths_of(spec.trace), spec.groups), topology, spec.network)
     made["inferred"] += result.folded

@@ -220,7 +220,7 @@ class _Steps:
     def __init__(self, graph: TaskGraph, run: RunSpec, steps: int, more: Callable[[], bool]) -> None:
         """steps: how often; 0: while ``more()``."""
         self._graph, self._run, self._steps, self._more = graph, run, steps, more
-        self._first = Replay(graph, cost_provider(run))
+        self._first = Replay(graph, cost_provider(run, graph))
         self._began = self._left = self._size = 0
         self.took: tuple[int, ...] = ()
 
@@ -244,7 +244,7 @@ class _Steps:
         self.took += (now - self._began,)
         if len(self.took) < self._steps or (not self._steps and self._more()):
             # NOTE: not within the call that ends the last task of a step, whose dependants are none
-            self._executor.clock.call_at(now, lambda _: self._submit(Replay(self._graph, cost_provider(self._run))))
+            self._executor.clock.call_at(now, lambda _: self._submit(Replay(self._graph, cost_provider(self._run, self._graph))))
 
     def check(self) -> None:
         """Raises DeadlockError where a step never ended."""

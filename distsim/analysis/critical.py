@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distsim.analysis.intervals import Ints, sums
 from distsim.analysis.underway import UnderWay, under_way
@@ -41,12 +42,19 @@ def critical_path(result: Result, moving: UnderWay | None = None, last: int | No
             chains.append(back.chain(row))
             row = back.cause(int(chains[-1][0]))
     rows = np.concatenate([np.zeros(0, np.int64), *reversed(chains)])
-    begins, ends = moving.since[rows], spans.end[rows]
+    ends, send = spans.end[rows], moving.send[rows]
+    # NOTE: a message may have set out before its receive was posted: what is waited for began there
+    begins = np.where(_from_another(spans, moving)[rows], spans.start[send], moving.since[rows])
     kinds, lengths = sums(spans.kind[rows].astype(np.int64), ends - begins)
     times = {spans.kinds[kind]: time for kind, time in zip(kinds.tolist(), lengths.tolist(), strict=True) if time}
     rest = (result.makespan if last is None else int(spans.end[last])) - sum(times.values())
     longest = dict(sorted(times.items(), key=lambda item: (-item[1], item[0])))
     return CriticalPath(rows, begins, ends, longest | ({WAITING: rest} if rest else {}))
+
+
+def _from_another(spans: SpanTable, moving: UnderWay) -> NDArray[np.bool_]:
+    """Receives that end when the message of another rank does: when they were posted does not matter."""
+    return (moving.send >= 0) & (spans.rank[moving.send] != spans.rank)
 
 
 class _Back:
@@ -56,7 +64,8 @@ class _Back:
         self.seen = bytearray(len(spans))
         self._spans, self._moving = spans, moving
         at = np.arange(len(spans))
-        after = (spans.released_by == at - 1) & (spans.ready == spans.start) & (moving.since == spans.start)
+        self._sent = _from_another(spans, moving)
+        after = (spans.released_by == at - 1) & (spans.ready == spans.start) & (moving.since == spans.start) & ~self._sent
         self._head = np.maximum.accumulate(np.where(after, 0, at))  #: first of the rows that follow on one another, up to each
         members = np.flatnonzero(moving.collective >= 0)
         self._members = members[np.argsort(moving.collective[members], kind="stable")]
@@ -72,7 +81,7 @@ class _Back:
     def cause(self, row: int) -> int | None:
         """The row whose end let this one start, or go on; None at the beginning."""
         spans, since = self._spans, self._moving.since[row]
-        if since > spans.start[row]:
+        if since > spans.start[row] or self._sent[row]:
             row = self._other(row)
             self.seen[row] = 1
         start = spans.start[row]
@@ -88,7 +97,7 @@ class _Back:
         since = self._moving.since[row]
         send = int(self._moving.send[row])
         if send >= 0:
-            return send if self._spans.rank[send] != self._spans.rank[row] else row
+            return send if self._sent[row] else row
         low, high = np.searchsorted(self._collective, [self._moving.collective[row], self._moving.collective[row] + 1])
         members = self._members[low:high]
         last = members[self._spans.start[members] == since]

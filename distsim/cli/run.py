@@ -9,7 +9,7 @@
   distsim run trace.json --topo dgx_h100 --collectives nccl    algorithm, protocol and channels as NCCL chooses them
   distsim run trace.json --topo dgx_h100 --network coflow      symmetric ranks folded, collectives as coflows (docs/folding.md)
   distsim run kineto/*.json.gz                           captured by the PyTorch profiler, one file per rank (docs/captured.md)
-  distsim run rank0.json.gz --topo dgx_h100 --ranks 8 --scale-compute a100->h100     ... elsewhere, on other GPUs
+  distsim run rank0.json.gz --topo dgx_h100 --ranks 8 --scale-compute 'a100->h100'   elsewhere, on other GPUs
   distsim run trace.json --json | jq .makespan_ns        one JSON document
   distsim run trace.json --events events.yaml            links fail, ranks slow down ...: what that costs (docs/events.md)
   distsim run workload.txt --topo simai:Spectrum-X_16g   SimAI's workload and topology files, as they are

@@ -52,9 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from distsim.trace.read import load
     from distsim.trace.summary import summarise
 
-    if is_execution_trace(args.file):
-        return _host_trace(args)
-
+    if len(args.file) == 1 and is_execution_trace(args.file[0]):
+        return _host_trace(args, args.file[0])
     files = args.file if len(args.file) > 1 else [resolve(args.file[0])]
     summary = summarise(*load(files[0] if len(files) == 1 else tuple(files), args.groups, args.repair, args.ranks))
     if args.json:
@@ -65,12 +64,12 @@ def run(args: argparse.Namespace) -> int:
     return 1 if grave else 0
 
 
-def _host_trace(args: argparse.Namespace) -> int:
+def _host_trace(args: argparse.Namespace, path: str) -> int:
     """What a host execution trace without a capture tells; with --strict it fails, as it cannot be replayed."""
     from distsim.trace.kineto.execution_trace import contents, read_execution_trace
     from distsim.units import format_size
 
-    trace = read_execution_trace(contents(args.file), args.file)
+    trace = read_execution_trace(contents(path), path)
     document = trace.document()
     if args.json:
         print(json.dumps(document))
@@ -145,7 +144,7 @@ def _print_captured(captured: Captured) -> None:
     world = f" of {captured.world:,}" if captured.world else ""
     some = ", ".join(map(str, captured.ranks[:8])) + (" ..." if len(captured.ranks) > 8 else "")
     print(f"\n  captured on {gpu}: rank{'' if len(captured.ranks) == 1 else 's'} {some}{world}")
-    rows = [("rank", "step", "kernels", "span", "compute", "communication", "overlap", "exposed")]
+    rows: list[tuple[str, ...]] = [("rank", "step", "kernels", "span", "compute", "communication", "overlap", "exposed")]
     rows += [
         (str(rank), one.step, f"{one.kernels:,}",
          *map(format_time, (one.span_ps, one.compute_ps, one.communication_ps, one.overlap_ps, one.exposed_ps)))
@@ -153,7 +152,8 @@ def _print_captured(captured: Captured) -> None:
     ]  # fmt: skip
     _table(rows, 2)
     print("  (as recorded: spans from the first kernel's start to the last one's end, communication with its waiting)")
-    _table([("stream", "nodes", "busy"), *((name, f"{nodes:,}", format_time(busy)) for name, nodes, busy in captured.streams)], 1)
+    streams = [(name, f"{nodes:,}", format_time(busy)) for name, nodes, busy in captured.streams]
+    _table([("stream", "nodes", "busy"), *streams], 1)
 
 
 def _table(rows: Sequence[tuple[str, ...]], texts: int) -> None:

@@ -6,6 +6,7 @@
   distsim validate nccl --data ../shared/reference/nccl --fail-over mape=0.12
   distsim validate compute --data ../shared/reference/compute --fail-over gemm_mape=0.1
   distsim validate vidur --data ../shared/reference/serving/vidur --fail-under matched_fraction=1
+  distsim validate kineto --data ../shared/reference/traces --fail-under traces_within_bars=1
 
 Prints how many reference rows are met, per group, and the rows that are furthest off. The exit code is 0 when the suite
 ran, whatever it found, unless a --fail-under or --fail-over bound is missed (1).

@@ -91,7 +91,7 @@ def _prediction(asked: Asked, graph: TaskGraph, simulated: bool) -> tuple[Predic
     untouched = not (simulated or any(getattr(spec, name) for name in _MODELLED)) and asked.host
     compute = asked.compute or ("typical" if untouched else "recorded")
     bare = spec.model_copy(update={"compute": "recorded" if compute == "typical" else compute, "scale_compute": None})
-    provider: Any = Typical(graph) if compute == "typical" else cost_provider(bare)
+    provider: Any = Typical(graph) if compute == "typical" else cost_provider(bare, graph)
     said = {
         "typical": "kernels and copies take the mean of their name in this trace",
         "roofline": "kernels that tell operations or bytes take their roofline's time",

@@ -52,7 +52,8 @@ class Findings:
         return {
             "format": FORMAT, "name": self.name, "key": self.key, "distsim": __version__, "points": self.size,
             "run": len(self.rows), "failed": self.failed, "refused": sum(one.count for one in self.refused),
-            "objectives": dict(self.objectives), "best": None if self.best is None else self.rows[self.best],
+            "objectives": dict(self.objectives), "fields": list(self.fields), "varied": list(self.varied),
+            "best": None if self.best is None else self.rows[self.best],
             "front": [self.rows[at] for at in self.front], "reasons": [asdict(one) for one in self.refused],
         }  # fmt: skip
 

@@ -35,6 +35,7 @@ def world(*rows, ranks=1):
 
 def scaled(measured, **factors):
     """The world with the durations of some parts multiplied."""
+
     def times(p, where):
         found = p.duration_ps.astype(float)
         parts = part_of(p, measured.names)

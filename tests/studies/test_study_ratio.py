@@ -115,7 +115,8 @@ def test_batch_keeps_the_number_of_micro_batches():
 
 def row(topology, ratio, error):
     return {
-        "topology": topology, "variable": "bandwidth", "value": str(ratio), "ratio": ratio, "compute_ps": 1, "communication_ps": 1,
+        "topology": topology, "variable": "bandwidth", "value": str(ratio), "ratio": ratio,
+        "compute_ps": 1, "communication_ps": 1,
         **{f"analytic {name}": value for name, value in
            {"step_ps": 10, "error": error, "exposed_share": 0.1, "overlap": 0.5, "cpu_s": 0.1}.items()},
         **{f"cut_through {name}": value for name, value in
@@ -128,7 +129,8 @@ def test_findings_say_the_break_down_ratio():
     rows = [row("rails", 1.0, 0.0), row("rails", 4.0, 0.0), row("racks", 1.0, -0.1), row("racks", 4.0, 0.0)]
     found = findings(asked(topologies=("rails", "racks")), rows)
     assert found.answer == (
-        "llama3-8b on 8 GPUs, compute/communication 1 to 4; more than 5 % off cut_through: analytic never (rails), below 2 (racks)"
+        "llama3-8b on 8 GPUs, compute/communication 1 to 4; more than 5 % off cut_through: "
+        "analytic never (rails), below 2 (racks)"
     )
     assert [one["departs"] for one in found.summary["departures"]] == ["never", "below 2"]
     assert found.warnings == ("2 of 4 points do not fit in the memory of their GPUs",)

@@ -56,7 +56,7 @@ def test_features_are_of_levels_that_there_are():
 
 
 def test_features_are_what_levels_do():
-    """Contention is seen where two flows over one link take longer than one; storing, where a second hop costs as much again."""
+    """Contention: two flows over one link take longer than one. Storing: a second hop costs as much again."""
 
     def ends(level, pairs):
         network = build_network(level, build("switch:hosts=4", 4))

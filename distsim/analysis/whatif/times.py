@@ -115,7 +115,7 @@ def alone_of(scenario: Scenario) -> Alone:
 def computing(scenario: Scenario, result: Result) -> Floats:
     """ps of every row that is no communication; 0 for the others. The scenario's trace has the nodes of the result's."""
     spec, graph, spans = scenario.spec, scenario.graph, result.spans()
-    provider = cost_provider(spec) if isinstance(spec, RunSpec) else Recorded()
+    provider = cost_provider(spec, graph) if isinstance(spec, RunSpec) else Recorded()
     found = np.zeros(len(spans))
     made: dict[int, Ints] = {}
     for rank, at, order in rows_of(spans, graph):

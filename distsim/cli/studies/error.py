@@ -7,7 +7,7 @@
   distsim study error measured.json --predicted predicted.json  two traces of the same nodes
 
 One part at a time is swapped between the measured and the predicted world, and simulated again: at most 2^4 runs. Shares are
-averaged over all orders of swapping, so they sum to the error exactly. docs/studies.md says how to read the rest.
+averaged over all orders of swapping, so they sum to the error exactly. docs/error_split.md says how to read the rest.
 """
 
 from __future__ import annotations

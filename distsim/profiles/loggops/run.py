@@ -40,7 +40,7 @@ _TELLING = (
 
 
 def simulate_spec(
-    spec: Any, cost: Callable[[], Durations], graph: TaskGraph | None = None,
+    spec: Any, cost: Callable[[TaskGraph], Durations], graph: TaskGraph | None = None,
     progress: Callable[[float | None, str], None] | None = None,
 ) -> Result:  # fmt: skip
     """Run what a RunSpec says under LogGOPS.
@@ -64,7 +64,7 @@ def simulate_spec(
         if graph is None:
             graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair, spec.ranks)
         options = CollectiveOptions.parse(spec.algorithm, chunks=spec.splits)
-        schedule, warnings = lower(graph, cost(), options), graph.defects
+        schedule, warnings = lower(graph, cost(graph), options), graph.defects
     else:
         _refuse_idle(spec, _IDLE_GOAL)
         if spec.ranks not in (None, schedule.ranks):

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -93,6 +94,7 @@ def _data(section: Section) -> str:
     return f'<script type="application/json" id="{escape(section.id)}-data">{text}</script>\n'
 
 
+@cache
 def _plotly() -> str:
     """The library as text that a script unpacks. Raises ConfigError where it is not installed."""
     try:

@@ -4,7 +4,7 @@ as lines over their fields, and as a table; what was refused, and why."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ SHOWN = 5000
 
 @dataclass(frozen=True, slots=True)
 class SavedStudy:
-    """What a study's folder holds. rows: of all points that were run; varied: fields with more than one value."""
+    """What a study's folder holds. rows: of all points that were run; varied: fields with more than one value (none where an
+    older distsim wrote it)."""
 
     summary: Mapping[str, Any]
     columns: tuple[str, ...]
@@ -48,21 +49,7 @@ def load(folder: str) -> SavedStudy:
     front = [places[row["point"]] for row in summary["front"] if row["point"] in places]
     best = None if summary["best"] is None else places.get(summary["best"]["point"])
     columns = tuple(name for name in table.column_names if name != "failed" or summary["failed"])
-    return SavedStudy(summary, columns, rows, varied(rows, columns, summary["objectives"]), front, best, source)
-
-
-def varied(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], objectives: Mapping[str, str]) -> tuple[str, ...]:
-    """Fields of the study that have more than one value. What a field is, is told by the order of columns: ``point``, fields,
-    bounds, results; the first result is the first column that is a bound, or an objective, or absent from failed points."""
-    found = []
-    for name in columns[1:]:
-        if name.startswith("bound_") or name in objectives or name == "failed":
-            break
-        if any(row["failed"] is not None and row[name] is None for row in rows):
-            break
-        if len({str(row[name]) for row in rows}) > 1:
-            found.append(name)
-    return tuple(found)
+    return SavedStudy(summary, columns, rows, tuple(summary.get("varied", ())), front, best, source)
 
 
 def page(folder: str, title: str = "") -> Page:
@@ -83,7 +70,7 @@ def answer(saved: SavedStudy) -> str:
     row, objectives = saved.rows[saved.best], saved.summary["objectives"]
     first, *others = objectives
     aside = "".join(f", {titled(name)} {said(name, row[name])}" for name in others)
-    where = ", ".join(f"{name} {row[name]}" for name in saved.varied) or f"point {row['point']}"
+    where = ", ".join(f"{name} {said(name, row[name])}" for name in saved.varied) or f"point {row['point']}"
     return f"best {titled(first)} {said(first, row[first])}{aside} at {where} (of {len(saved.rows):,} points)"
 
 
@@ -151,9 +138,10 @@ def _table(saved: SavedStudy) -> Section:
 
     order = [*dict.fromkeys([*([] if saved.best is None else [saved.best]), *saved.front, *_shown(saved)])][:SHOWN]
     front = set(saved.front)
-    numbers = numeric(saved)
-    words = [name for name in saved.columns if name not in numbers]
-    columns = [*words, *(name for name in numbers if name != "point")]
+    numbers, said_first = numeric(saved), (*saved.varied, *saved.summary["objectives"])
+    words = [name for name in saved.columns if name in said_first and name not in numbers]
+    first = [*words, *(name for name in said_first if name in numbers)]
+    columns = [*first, *(name for name in saved.columns if name not in (*first, "point"))]
     rows, keys = [], []
     for at in order:
         row = saved.rows[at]

@@ -94,8 +94,8 @@ def refused(status: HTTPStatus, message: str) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
         f'<link rel="icon" href="data:,"><title>{title}</title><style>body {{ font: 15px/1.5 system-ui, sans-serif; '
-        f"max-width: 46em; margin: 4em auto; padding: 0 1em; }} pre {{ white-space: pre-wrap; }}</style></head><body><h1>{title}</h1>"
-        f"<p>{html.escape(first)}</p>{f'<pre>{html.escape(rest.strip())}</pre>' if rest.strip() else ''}"
+        f"max-width: 46em; margin: 4em auto; padding: 0 1em; }} pre {{ white-space: pre-wrap; }}</style></head>"
+        f"<body><h1>{title}</h1><p>{html.escape(first)}</p>{f'<pre>{html.escape(rest.strip())}</pre>' if rest.strip() else ''}"
         f'<p><a href="/">All results</a></p></body></html>\n'
     )
 

@@ -132,7 +132,7 @@ class Capture:
     host: HostTable
     steps: tuple[Step, ...]
     streams: tuple[tuple[int, int], ...]  #: (device, stream number)
-    threads: tuple[str, ...]  #: "thread 4515", those of another process "thread 4515 of process 9"
+    threads: tuple[str, ...]  #: "main thread", "thread 2" ...: names that the threads of all ranks share
     names: tuple[str, ...]
     forward: NDArray[np.int64]  #: (m, 4): thread and time of a forward operation, thread and time of its backward
     world: Mapping[str, Any] = field(default_factory=dict)  #: the file's other words: schemaVersion, record_shapes ...

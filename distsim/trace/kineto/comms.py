@@ -2,13 +2,12 @@
 
 Told, in this order, by the kernel's own ``args`` (PyTorch 2.2 and later), by the record_param_comms, ``nccl:`` or ``c10d::``
 operation that launched it (found by containment in time on the launching thread, or by External id), by the execution trace
-beside the file, and by the kernel's name. Names of the fields: PyTorch, torch/csrc/profiler/util.h.
+beside the file, and by the kernel's name.
 A communicator is a process group by name and ranks; where nothing names it, a stream: NCCL in PyTorch has one per communicator.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,29 +19,12 @@ from numpy.typing import NDArray
 
 from distsim.trace.graph import CollectiveType
 from distsim.trace.kineto.capture import Capture, GpuKind
+from distsim.trace.kineto.facts import MESSAGES, Facts, facts_of_args, facts_of_op, operation_of, parse_ranks
 
 Ints = NDArray[np.int64]
-#: what is known of one operation: operation, in_bytes, out_bytes, uneven, name, ranks, size, root, peer, sending, sequence
-Facts = dict[str, Any]
-
-#: bytes of an element, by the names of c10::ScalarType and of the C++ types in Input type
-_ITEM = {
-    "double": 8, "float": 4, "half": 2, "bfloat16": 2, "long": 8, "longint": 8, "int": 4, "short": 2, "shortint": 2, "char": 1,
-    "signedchar": 1, "byte": 1, "unsignedchar": 1, "bool": 1, "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1,
-    "uint16": 2, "unsignedshort": 2, "uint32": 4, "unsignedint": 4, "uint64": 8, "unsignedlong": 8, "float8e4m3fn": 1,
-    "float8e5m2": 1, "float8e4m3fnuz": 1, "float8e5m2fnuz": 1, "float8e8m0fnu": 1, "complexfloat": 8, "complexdouble": 16,
-    "complexhalf": 4, "float64": 8, "float32": 4, "float16": 2,
-}  # fmt: skip
-
-#: the first that a name begins with, letters only; "send" and "recv" are messages
-_OPERATIONS = (
-    ("barrier", CollectiveType.BARRIER), ("allreducebarrier", CollectiveType.BARRIER), ("allreduce", CollectiveType.ALL_REDUCE),
-    ("allgather", CollectiveType.ALL_GATHER), ("reducescatter", CollectiveType.REDUCE_SCATTER),
-    ("alltoall", CollectiveType.ALL_TO_ALL), ("broadcast", CollectiveType.BROADCAST), ("reduce", CollectiveType.REDUCE),
-    ("gather", CollectiveType.GATHER), ("scatter", CollectiveType.SCATTER),
-)  # fmt: skip
-_MESSAGES = ("send", "recv")
 _NAME = "name of the kernel"
+_ROOTED = (CollectiveType.BROADCAST, CollectiveType.REDUCE, CollectiveType.SCATTER, CollectiveType.GATHER)
+_SCATTER, _BARRIER = CollectiveType.SCATTER, CollectiveType.BARRIER
 #: what NCCL's kernels are called after; SendRecv moves an all-to-all, or messages
 _KERNELS = (
     ("allreduce", CollectiveType.ALL_REDUCE), ("allgather", CollectiveType.ALL_GATHER),
@@ -78,116 +60,6 @@ class Kernels:
 
     def __len__(self) -> int:
         return len(self.row)
-
-
-def operation_of(name: str) -> CollectiveType | str | None:
-    """The operation that a name of PyTorch stands for; "send" or "recv" for a message; None for another name.
-
-    >>> operation_of("nccl:_reduce_scatter_base").name, operation_of("c10d::alltoall_base_").name, operation_of("recv")
-    ('REDUCE_SCATTER', 'ALL_TO_ALL', 'recv')
-    """
-    letters = re.sub(r"[^a-z]", "", name.lower().split(":")[-1])
-    if letters.startswith(_MESSAGES):
-        return letters[:4]
-    if "barrier" in letters:
-        return CollectiveType.BARRIER
-    return next((kind for start, kind in _OPERATIONS if letters.startswith(start)), None)
-
-
-def item_size(dtype: object) -> int:
-    """Bytes of an element; 0 where the type is not known."""
-    name = re.sub(r"[^a-z0-9]", "", str(dtype).lower().removeprefix("c10::").removeprefix("torch."))
-    return _ITEM.get(name, 0) or _ITEM.get(name.removesuffix("t"), 0)
-
-
-def parse_ranks(text: object, size: int = 0) -> tuple[int, ...]:
-    """Ranks of a list as a capture writes it; of a long one (more than 30) only the first 29 and the last are there, and
-    the rest is filled in where they are evenly spaced and ``size`` bears it out. Empty where they cannot be known.
-
-    >>> parse_ranks("[0, 8, 16, ..., 56]", 8)
-    (0, 8, 16, 24, 32, 40, 48, 56)
-    """
-    if isinstance(text, (list, tuple)):
-        return tuple(int(one) for one in text if isinstance(one, int))
-    found = [int(one) for one in re.findall(r"\d+", str(text or ""))]
-    if "..." not in str(text or ""):
-        return tuple(found)
-    head, last = found[:-1], found[-1] if found else 0
-    strides = {b - a for a, b in itertools.pairwise(head)}
-    if len(strides) != 1 or not size:
-        return ()
-    stride = strides.pop()
-    ranks = tuple(range(head[0], head[0] + stride * size, stride)) if stride else ()
-    return ranks if ranks and ranks[-1] == last else ()
-
-
-def facts_of_args(args: Mapping[str, Any]) -> Facts:
-    """What the arguments of a kernel or of a record_param_comms say."""
-    facts: Facts = {}
-    name = args.get("Collective name")
-    if name:
-        facts["operation"] = str(name)
-    item = item_size(args.get("dtype", ""))
-    for side, key in (("in_bytes", "In msg nelems"), ("out_bytes", "Out msg nelems")):
-        count = args.get(key)
-        if item and isinstance(count, (int, float)) and count >= 0:
-            facts[side] = int(count) * item
-    splits = str(args.get("In split size") or "")
-    parts = re.findall(r"\d+", splits)
-    if parts:
-        facts["uneven"] = len(set(parts)) > 1 or "..." in splits
-    size = args.get("Group size")
-    if isinstance(size, int) and size > 0:
-        facts["size"] = size
-    for key, place in (("name", "Process Group Name"), ("root", "Rank"), ("sequence", "Seq")):
-        if args.get(place) not in (None, ""):
-            facts[key] = str(args[place]).strip('"')  # some versions quote twice
-    ranks = parse_ranks(args.get("Process Group Ranks"), facts.get("size", 0))
-    start, stride = args.get("Global rank start"), args.get("Global rank stride")
-    if not ranks and isinstance(start, int) and isinstance(stride, int) and start >= 0 and stride > 0 and "size" in facts:
-        ranks = tuple(range(start, start + stride * facts["size"], stride))
-    if ranks:
-        facts["ranks"] = ranks
-    for key, sending in (("Dst Rank", True), ("Src Rank", False)):
-        if isinstance(args.get(key), int) and args[key] >= 0 and operation_of(str(name)) in _MESSAGES:
-            facts["peer"], facts["sending"] = args[key], sending
-    return facts
-
-
-def facts_of_op(name: str, args: Mapping[str, Any]) -> Facts:
-    """What an ``nccl:`` annotation, a ``c10d::`` operator or an old record_param_comms says by name and Input Dims."""
-    facts = facts_of_args(args)
-    kind = operation_of(name)
-    if kind is not None and "operation" not in facts:
-        facts["operation"] = name
-    sizes = _tensor_bytes(args.get("Input Dims"), args.get("Input type"))
-    if name.startswith("nccl:") and sizes:
-        facts.setdefault("in_bytes", sum(sizes))
-    if name.startswith("c10d::") and len(sizes) > 1 and ("_base" in name):  # (output, input, ...)
-        facts.setdefault("in_bytes", sizes[1])
-        facts.setdefault("out_bytes", sizes[0])
-        small, large = sorted(sizes[:2])
-        if kind in (CollectiveType.ALL_GATHER, CollectiveType.REDUCE_SCATTER) and small and large % small == 0:
-            facts.setdefault("size", large // small)
-    if name == "record_param_comms" and sizes:
-        facts.setdefault("in_bytes", sizes[0])
-    return facts
-
-
-def _tensor_bytes(dims: object, types: object) -> list[int]:
-    """Bytes of the leading tensors of ``Input Dims``; a list of tensors counts as one."""
-    sizes: list[int] = []
-    if not isinstance(dims, list) or not isinstance(types, list):
-        return sizes
-    for shape, kind in zip(dims, types, strict=False):
-        item = item_size(kind)
-        if not item or not isinstance(shape, list):
-            break
-        shapes = shape if shape and isinstance(shape[0], list) else [shape]
-        if not all(isinstance(d, int) for one in shapes for d in one):
-            break
-        sizes.append(item * sum(int(np.prod(one, dtype=np.int64)) for one in shapes))
-    return sizes
 
 
 def identify(capture: Capture, told: Mapping[int, Facts] | None = None, rank: int | None = None) -> Kernels:
@@ -298,7 +170,7 @@ def _batch(capture: Capture, chains: _Chains, launch: int) -> Facts:
         facts = facts_of_args(ops.args[op])
         if "peer" in facts:
             peers.add(facts["peer"])
-            moved[facts["sending"]] += facts.get("in_bytes", facts.get("out_bytes", 0))
+            moved[facts["sending"]] += facts["in_bytes"] if "in_bytes" in facts else facts.get("out_bytes", 0)
             name = facts.get("name", name)
     if not peers:
         return {}
@@ -321,7 +193,7 @@ def _columns(capture: Capture, mine: int, rows: Ints, found: Sequence[Facts], so
         kind = operation_of(str(facts.get("operation", "")))
         peer = facts.get("peer")
         stream = int(table.stream[row])
-        if kind in _MESSAGES and peer is not None and mine >= 0:
+        if kind in MESSAGES and peer is not None and mine >= 0:
             operation[k] = CollectiveType.BROADCAST  # to the only other member: a message for which both sides must be there
             root[k] = mine if facts["sending"] else peer
             made = _pair(facts, mine, peer)
@@ -333,13 +205,11 @@ def _columns(capture: Capture, mine: int, rows: Ints, found: Sequence[Facts], so
             operation[k] = kind if isinstance(kind, CollectiveType) else _by_name(capture.names[int(table.name[row])])
             made = _communicator(capture, facts if "name" in facts or "ranks" in facts else streams.get(stream, facts),
                                  stream, configured)  # fmt: skip
-            if operation[k] in (CollectiveType.BROADCAST, CollectiveType.REDUCE, CollectiveType.SCATTER, CollectiveType.GATHER):
+            if kind in _ROOTED:
                 root[k] = _number(facts.get("root"))
-        side = "out_bytes" if operation[k] == CollectiveType.SCATTER and "out_bytes" in facts else "in_bytes"
-        size[k] = facts.get(side, facts.get("out_bytes", -1) if kind in _MESSAGES else -1)
-        if operation[k] == CollectiveType.BARRIER:
-            size[k] = 0
-        uneven[k] = operation[k] == CollectiveType.ALL_TO_ALL and bool(facts.get("uneven", False))
+        sides = ("out_bytes", "in_bytes") if kind is _SCATTER else ("in_bytes", "out_bytes" if kind in MESSAGES else "")
+        size[k] = 0 if kind is _BARRIER else next((facts[side] for side in sides if side in facts), -1)
+        uneven[k] = bool(facts.get("uneven", False))
         sequence[k] = _number(facts.get("sequence"))
         key = (made.name, made.ranks)
         if key not in communicators:
@@ -374,7 +244,7 @@ def _streams_told(stream: NDArray[np.int32], found: Sequence[Facts]) -> dict[int
     told: dict[int, Facts] = {}
     apart: set[int] = set()
     for at, facts in zip(stream.tolist(), found, strict=True):
-        mine = {key: facts[key] for key in ("name", "ranks", "size") if key in facts}
+        mine: Facts = {key: facts[key] for key in ("name", "ranks", "size") if key in facts}
         if not mine or "peer" in facts or "peers" in facts:
             continue
         if at in told and any(told[at].get(key, value) != value for key, value in mine.items()):

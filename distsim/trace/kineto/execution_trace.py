@@ -22,7 +22,8 @@ from distsim.errors import TraceError
 from distsim.trace.defect import Defect
 from distsim.trace.graph import CollectiveType
 from distsim.trace.kineto.capture import Capture
-from distsim.trace.kineto.comms import Communicator, Facts, facts_of_args, identify, operation_of, parse_ranks
+from distsim.trace.kineto.comms import Communicator, identify
+from distsim.trace.kineto.facts import Facts, facts_of_args, operation_of, parse_ranks
 
 _HEAD = re.compile(rb'\s*\{\s*"schema"\s*:\s*"\d+\.\d+')
 _PARAMS = "record_param_comms"

@@ -1,7 +1,7 @@
 """What a capture itself shows of each step: how long its GPU work took, computing and communicating, and how much overlapped.
 
-A step is the kernels, copies and sets that were launched in it. Its span goes from the first start to the last end of its
-kernels; compute is the union of the kernels that do not communicate, communication that of those that do (waiting included),
+A step is the kernels, copies and sets that were launched in it. Its span goes from the first start to the last end of them
+all; compute is the union of the kernels that do not communicate, communication that of those that do (waiting included),
 overlap what both cover; copies and sets count in none of the two.
 """
 
@@ -38,18 +38,19 @@ class StepMeasure:
 
 
 def measure(capture: Capture) -> list[StepMeasure]:
-    """Every step in which a kernel was launched."""
+    """Every step in which a kernel, copy or set was launched."""
     kernels = capture.kernels
     found = []
     for number, step in enumerate(capture.steps):
-        mine = (kernels.step == number) & (kernels.kind <= GpuKind.COMMUNICATION)
-        if not mine.any():
+        launched = kernels.step == number
+        mine = launched & (kernels.kind <= GpuKind.COMMUNICATION)
+        if not launched.any():
             continue
         talks = kernels.kind == GpuKind.COMMUNICATION
         start, end = kernels.start_ps, kernels.end_ps
         compute, communication = (_covered(start[mine & what], end[mine & what]) for what in (~talks, talks))
         either = _covered(start[mine], end[mine])
-        span = int(end[mine].max() - start[mine].min())
+        span = int(end[launched].max() - start[launched].min())
         overlap = compute + communication - either
         found.append(StepMeasure(step.name, int(mine.sum()), span, compute, communication, overlap))
     return found

@@ -22,8 +22,9 @@ from distsim.trace.defect import Defect
 from distsim.trace.graph import Group
 from distsim.trace.kineto.align import clock_shifts
 from distsim.trace.kineto.capture import Capture
-from distsim.trace.kineto.comms import Facts, Kernels, identify
+from distsim.trace.kineto.comms import Kernels, identify
 from distsim.trace.kineto.communicators import Common, unite
+from distsim.trace.kineto.facts import Facts
 from distsim.trace.kineto.meetings import Table, ends_of, meet, table_of
 from distsim.units import format_time
 

@@ -13,8 +13,8 @@ from distsim.trace.defect import Defect
 from distsim.trace.files import shown
 from distsim.trace.graph import TaskGraph
 from distsim.trace.kineto.capture import Capture
-from distsim.trace.kineto.comms import Facts
 from distsim.trace.kineto.execution_trace import told_beside
+from distsim.trace.kineto.facts import Facts
 from distsim.trace.kineto.graph import Numbering, program_of_capture
 from distsim.trace.kineto.measure import metadata_of
 from distsim.trace.kineto.oddity import defects_of

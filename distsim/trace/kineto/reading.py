@@ -356,8 +356,15 @@ class _Reader:
 
 
 def _thread_names(threads: Mapping[tuple[Any, Any], int]) -> tuple[str, ...]:
-    main = next(iter(threads), (None, None))[0]
-    return tuple(f"thread {tid}" + ("" if pid == main else f" of process {pid}") for pid, tid in threads)
+    """Names that the threads of all ranks share: the main thread of a process has its number, others count as they come."""
+    names, others = [], 1
+    for pid, tid in threads:
+        if pid == tid and "main thread" not in names:
+            names.append("main thread")
+        else:
+            others += 1
+            names.append(f"thread {others}")
+    return tuple(names)
 
 
 def _launches(keys: NDArray[np.int64], correlation: NDArray[np.int64], kind: NDArray[np.int64]) -> NDArray[np.int64]:

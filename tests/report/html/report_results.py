@@ -36,13 +36,14 @@ def steps(ranks, count, *, topo="", seed=0, names=None, late=None, warnings=()):
     total = ranks * count * 2
     talks = np.tile([False, True], ranks * count)
     named = names or tuple(f"step {step}" for step in range(count))
+    number = np.tile(np.repeat(np.arange(count), 2), ranks) % len(named)
     by = np.arange(total) - 1
     by[:: count * 2] = -1
     spans = SpanTable(
         rank=np.repeat(np.arange(ranks, dtype=np.int32), count * 2), node=np.arange(total),
         kind=np.where(talks, TALK, COMPUTE).astype(np.int8), stream=talks.astype(np.int32),
-        group=np.where(talks, 0, -1).astype(np.int32), name=(np.tile(np.repeat(np.arange(count), 2), ranks) % len(named)).astype(np.int32),
-        bytes=np.where(talks, 1 << 20, 0), ready=start.reshape(-1), start=start.reshape(-1), end=end.reshape(-1), released_by=by,
+        group=np.where(talks, 0, -1).astype(np.int32), name=number.astype(np.int32), bytes=np.where(talks, 1 << 20, 0),
+        ready=start.reshape(-1), start=start.reshape(-1), end=end.reshape(-1), released_by=by,
         kinds=KINDS, streams=("compute", "comm"), groups=("world",), names=named,
     )  # fmt: skip
     links = topology.links
@@ -97,7 +98,7 @@ class Seen(HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1][0] == "script":
             self.scripts[-1] += data
-        for tag, attributes in self.open:
+        for _, attributes in self.open:
             if "id" in attributes:
                 self.texts[attributes["id"]] = self.texts.get(attributes["id"], "") + data
 

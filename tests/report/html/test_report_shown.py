@@ -63,7 +63,9 @@ def test_folded_ranks_stand_for_others():
 
 
 @given(
-    spans=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=60)
+    spans=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=60
+    )
 )
 @settings(max_examples=80, deadline=None)
 def test_rows_of_the_drawing_hold_every_task_once_and_none_overlap(spans):

@@ -20,7 +20,7 @@ from distsim.report.html.kinds import page_of
 from distsim.report.html.lines import distribution
 from distsim.report.html.page import render
 from distsim.report.html.replicas import busy
-from distsim.report.html.sweep import SHOWN, document, load, varied
+from distsim.report.html.sweep import SHOWN, document, load
 from distsim.report.serving_folder import load as load_service
 
 
@@ -114,10 +114,10 @@ def test_of_very_many_points_front_and_best_are_always_shown(results_folder):
     assert points[data["best"]] == many - 1
 
 
-def test_fields_are_told_from_results():
-    rows = [{"point": 0, "tp": 1, "pp": 1, "bound_step_ps": 3, "step_ps": 5, "failed": None},
-            {"point": 1, "tp": 2, "pp": 1, "bound_step_ps": 2, "step_ps": None, "failed": "why"}]  # fmt: skip
-    assert varied(rows, tuple(rows[0]), {"step_ps": "min"}) == ("tp",)
+def test_fields_that_vary_are_those_of_the_study(results_folder):
+    saved = load(str(results_folder / "study-b"))
+    assert set(saved.varied) <= set(saved.summary["fields"])
+    assert not {"makespan_ps", "ranks", "link_bytes"} & set(saved.varied)
 
 
 @pytest.mark.parametrize(

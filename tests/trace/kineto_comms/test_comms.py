@@ -9,7 +9,8 @@ import pytest
 from kineto_jobs import moe_job
 
 from distsim.trace.graph import CollectiveType
-from distsim.trace.kineto.comms import facts_of_args, facts_of_op, identify, item_size, operation_of, parse_ranks
+from distsim.trace.kineto.comms import identify
+from distsim.trace.kineto.facts import facts_of_args, facts_of_op, item_size, operation_of, parse_ranks
 from distsim.trace.kineto.reading import read_capture
 
 ARGS = {

@@ -181,7 +181,8 @@ def test_clocks_that_count_from_different_times():
 
 
 def test_kernels_of_cuda_graphs_are_matched_by_their_stream():
-    """One launch, one correlation, nothing told of what runs in the graph: two all-reduces, 10 and 20 us after the last came."""
+    """One launch, one correlation, nothing told of what runs in the graph: two all-reduces, 10 and 20 us after the last."""
+
     def file(rank, starts, clock):
         return read_capture(json.dumps({
             "distributedInfo": {"rank": rank, "world_size": 2}, "traceEvents": [
