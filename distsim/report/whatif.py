@@ -71,7 +71,7 @@ def levers_text(found: Sequence[Lever], recorded: Recorded) -> str:
     )
     rows = []
     for one in found:
-        row = [one.knob.name, one.knob.value, _signed(one.saved), f"{100 * one.saved / total:.2f} %" if total else ""]
+        row = [one.knob.name, one.knob.value, _signed(one.saved), f"{100 * one.saved / total + 0.0:.2f} %" if total else ""]
         if checked:
             off = "" if one.error is None else f"{100 * one.error:+.2f} %"
             row += [_signed(_worth(one)), off + ("*" if one.reason else "")]

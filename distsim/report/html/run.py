@@ -6,8 +6,7 @@ from pathlib import Path
 
 from distsim.analysis.summary import Summary, summarise
 from distsim.report.answer import answer
-from distsim.report.events import told_of_events
-from distsim.report.html import breakdown, communication, links, path, provenance, timeline, training
+from distsim.report.html import breakdown, communication, events, links, path, provenance, timeline, training
 from distsim.report.html.section import Figure, Page, Section
 from distsim.report.html.shown import chosen
 from distsim.report.reopen import reopen
@@ -25,7 +24,7 @@ def page(folder: str, title: str = "") -> Page:
         answer=(step.answer if step else "") or answer(result, summary),
         sections=sections(result, summary, step),
         figures=_figures(result, summary, step),
-        warnings=(*result.warnings, *(step.warnings if step else ()), *told_of_events(result)),
+        warnings=(*result.warnings, *(step.warnings if step else ())),
     )
 
 
@@ -35,6 +34,7 @@ def sections(result: Result, summary: Summary, step: training.Step | None) -> tu
     arranged = timeline.arrange(result, summary, shown)
     found = (
         breakdown.section(result, summary),
+        events.section(result),
         training.section(step) if step else None,
         timeline.section(result, summary, shown, arranged),
         path.section(result, summary, arranged),

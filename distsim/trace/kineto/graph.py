@@ -118,7 +118,6 @@ def _kernels(capture: Capture, lanes: Lanes, numbering: Numbering, nodes: _Nodes
 
 def _hosts(capture: Capture, host: Host, numbering: Numbering, nodes: _Nodes) -> list[int]:
     """Nodes of the host chains; the node of each of ``host.nodes``."""
-    work, wake, begin = (numbering.name(text) for text in ("host", "thread wakes", "before the thread's first event"))
     calls = capture.calls
     named: dict[int, int] = {}
     labels = {thread: numbering.stream(capture.threads[thread]) for thread in sorted(host.last)}
@@ -126,15 +125,13 @@ def _hosts(capture: Capture, host: Host, numbering: Numbering, nodes: _Nodes) ->
     for node in host.nodes:
         deps = [rows[-1 - d] if d < 0 else d for d in node.deps]
         if node.thread < 0:
-            rows.append(nodes.add(NodeType.DELAY, node.start_ps, node.end_ps, -1, wake if deps else begin, deps))
+            name = numbering.name("thread wakes" if deps else "before the thread's first event")
+            rows.append(nodes.add(NodeType.DELAY, node.start_ps, node.end_ps, -1, name, deps))
             continue
-        name = work
-        if node.call >= 0:
-            call = int(calls.name[node.call])
-            if call not in named:
-                named[call] = numbering.name(f"host, to {capture.names[call]}")
-            name = named[call]
-        rows.append(nodes.add(NodeType.COMP, node.start_ps, node.end_ps, labels[node.thread], name, deps))
+        call = int(calls.name[node.call]) if node.call >= 0 else -1
+        if call not in named:
+            named[call] = numbering.name(f"host, to {capture.names[call]}" if call >= 0 else "host")
+        rows.append(nodes.add(NodeType.COMP, node.start_ps, node.end_ps, labels[node.thread], named[call], deps))
     return rows
 
 

@@ -230,9 +230,10 @@ def _wakes(
                 if other == thread:
                     continue
                 at = bisect_right(stops[other], wake) - 1
-                if at >= 0 and stops[other][at] > pause and wake - stops[other][at] <= WAKE_PS and (
-                    at + 1 == len(blocks[other]) or blocks[other][at + 1][0] > wake
-                ):  # fmt: skip
+                if at < 0 or stops[other][at] <= pause or wake - stops[other][at] > WAKE_PS:
+                    continue
+                worked = blocks[other][at][0] < stops[other][at]
+                if worked and (at + 1 == len(blocks[other]) or blocks[other][at + 1][0] > wake):
                     candidates.append((other, stops[other][at]))
             if len(candidates) == 1:
                 links.append((thread, pause, wake, *candidates[0]))

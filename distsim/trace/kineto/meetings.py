@@ -158,7 +158,9 @@ def _history(capture: Capture, own: Kernels, table: Table, rows: Ints, first: in
     differ = table.uneven[rows] | (table.operation[rows] == CollectiveType.ALL_TO_ALL)
     steps = capture.kernels.step[table.row[rows]].tolist()
     names = tuple(capture.steps[step].name if step >= 0 else "" for step in steps)
-    return History(kind, np.where(differ, -1, table.bytes[rows]), own.sequence[local], names, table.end[rows])
+    # NOTE ranks count their messages over all their peers, so that both sides of one have different numbers
+    number = np.full(len(rows), -1) if common.kind == "pair" else own.sequence[local]
+    return History(kind, np.where(differ, -1, table.bytes[rows]), number, names, table.end[rows])
 
 
 def ends_of(table: Table) -> tuple[Ints, Ints, Ints]:

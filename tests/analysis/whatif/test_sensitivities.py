@@ -30,7 +30,7 @@ def test_twenty_random_cases_without_contention_agree_within_two_percent(tmp_pat
 
 def test_of_all_random_cases_nineteen_in_twenty_agree(tmp_path):
     """Contended ones too: what contention adds is only known in proportion. docs/whatif.md has 400 cases."""
-    found = [case(seed, tmp_path) for seed in range(60)]
+    found = [case(seed, tmp_path) for seed in range(40)]
     off = np.array([one.off for one in found])
     assert np.mean(off <= TOLERANCE) >= 0.95
     for one in found:
@@ -48,8 +48,8 @@ def test_sensitivities_of_all_that_takes_time_sum_to_the_makespan(seed, tmp_path
 
 
 def test_closed_form_of_a_ring_all_reduce(tmp_path):
-    """2 (n - 1) steps of size / n bytes over two links of a switch: t = 2 (n - 1) (s / n / B + 2 L), so dt / d ln B is the bytes'
-    part, dt / d ln L that of latencies."""
+    """2 (n - 1) steps of size / n bytes over two links of a switch: t = 2 (n - 1) (s / n / B + 2 L), so that dt / d ln B is the
+    part of bytes, dt / d ln L that of latencies."""
     nodes = [{"op": "compute", "duration": "1ms"}, {"op": "all_reduce", "bytes": "64MB"}]
     file = tmp_path / "ring.json"
     file.write_text(json.dumps(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import numpy as np
@@ -139,6 +140,19 @@ def test_a_training_step_has_its_memory_and_a_command_that_repeats_it(tmp_path):
     assert words[:2] == ["distsim", "train"]
     again = TrainSpec.of(point(parser_for(words[1:]).parse_args(words[1:])))
     assert again == training.job.spec
+
+
+def test_timed_events_are_told(tmp_path):
+    at = {"at": "10ms", "rank": 1, "slow": 2.0, "until": "60ms"}
+    result = simulate(shipped()["dp_overlapped_buckets"], "fat_tree", events=str(_written(tmp_path / "e.yaml", [at])))
+    seen = Seen(render(page_of([str(save(result, tmp_path / "out"))])))
+    assert "events cost" in seen.texts["events"]
+    assert "rank 1" in seen.texts["events"]
+
+
+def _written(path, events):
+    path.write_text(f"events: {json.dumps(events)}\n")
+    return path
 
 
 def test_1024_ranks_fit_in_eight_megabytes(tmp_path):

@@ -38,6 +38,8 @@ class _Rank:
         self.rank, self.world, self.offset, self.style = rank, world, offset, style
         self.host = self.compute = 20 * _NS
         self.free: dict[int, int] = {}
+        self.sequence: dict[tuple, int] = {}
+        self.numbered = False
         self.events: list[dict] = []
         self.made: list[Made] = []
         self.correlation = 100
@@ -75,6 +77,10 @@ class _Rank:
             "Collective name": operation, "In msg nelems": count, "Out msg nelems": count, "dtype": "BFloat16",
             "Group size": len(group), "In split size": "[]", "Out split size": "[]", "Process Group Ranks": ranks, **extra,
         }  # fmt: skip
+        counter = ("messages", 0) if operation in ("send", "recv") else group
+        self.sequence[counter] = self.sequence.get(counter, 0) + 1
+        if self.numbered:
+            told["Seq"] = self.sequence[counter]
         self.external += 3
         begin = self.host - 1 * _NS
         annotation = {
@@ -108,6 +114,7 @@ class _Rank:
 def moe_job(
     seed: int, hosts: int = 2, per_host: int = 4, *, steps: int = 2, layers: int = 2, clock_us: float = 5000.0,
     jitter_us: float = 0.0, style: str = "new", pipeline: bool = True, late: dict[int, int] | None = None,
+    numbered: bool = False,
 ) -> Job:  # fmt: skip
     """A job.
 
@@ -116,11 +123,14 @@ def moe_job(
         jitter_us: members of a collective end within so much of each other.
         style: "new" tells all in args, "old" by annotations with Input Dims, "bare" by their names alone.
         late: rank -> kernels that its capture lacks at the beginning.
+        numbered: operations have sequence numbers, as PyTorch 2.5 has them; the first rank of a host has sent more messages.
     """
     rng = np.random.default_rng(seed)
     n = hosts * per_host
     clock = [int(c) for c in rng.uniform(0, clock_us * 1000, hosts)]
     ranks = [_Rank(r, n, clock[r // per_host], style) for r in range(n)]
+    for one in ranks:
+        one.numbered, one.sequence["messages", 0] = numbered, 0 if one.rank % per_host else 7
     groups = {
         "ep": [tuple(range(h * per_host, (h + 1) * per_host)) for h in range(hosts)],
         "tp": [(r, r + 1) for r in range(0, n, 2)],

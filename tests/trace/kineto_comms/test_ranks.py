@@ -31,7 +31,8 @@ def true_zero(job, captures):
 
 jobs = st.builds(
     moe_job, st.integers(0, 10**6), st.integers(1, 3), st.sampled_from([2, 4]), steps=st.integers(1, 2),
-    layers=st.integers(1, 2), clock_us=st.sampled_from([0.0, 30.0, 5e3, 4e6]), jitter_us=st.sampled_from([0.0, 1.0, 4.0]),
+    layers=st.integers(1, 2), numbered=st.booleans(),
+    clock_us=st.sampled_from([0.0, 30.0, 5e3, 4e6]), jitter_us=st.sampled_from([0.0, 1.0, 4.0]),
 )  # fmt: skip
 
 
@@ -97,9 +98,10 @@ def test_communicators_that_nothing_names_are_told_apart_by_their_ends(style):
     assert any(d.kind == "size" for d in found.defects) == (style == "bare")
 
 
+@pytest.mark.parametrize("numbered", [False, True])
 @pytest.mark.parametrize("late", [{2: 1}, {0: 3, 5: 4}])
-def test_captures_that_begin_later_are_matched_from_where_all_are_there(late):
-    whole, job = moe_job(7, 2, 4, late=None), moe_job(7, 2, 4, late=late)
+def test_captures_that_begin_later_are_matched_from_where_all_are_there(late, numbered):
+    whole, job = moe_job(7, 2, 4, late=None), moe_job(7, 2, 4, late=late, numbered=numbered)
     captures = read(job)
     found = match(captures)
     zeros = true_zero(job, captures)
