@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distsim.api import RunSpec, simulate
+    from distsim.api import simulate
     from distsim.errors import DistsimError
     from distsim.result import Result
+    from distsim.run_spec import RunSpec
     from distsim.topology.spec import build as build_topology
     from distsim.trace.convert import convert
     from distsim.trace.read import read_trace
@@ -21,7 +22,7 @@ __all__ = ["DistsimError", "Result", "RunSpec", "build_topology", "convert", "re
 _HOME = {
     "DistsimError": ("distsim.errors", "DistsimError"),
     "Result": ("distsim.result", "Result"),
-    "RunSpec": ("distsim.api", "RunSpec"),
+    "RunSpec": ("distsim.run_spec", "RunSpec"),
     "build_topology": ("distsim.topology.spec", "build"),
     "convert": ("distsim.trace.convert", "convert"),
     "read_trace": ("distsim.trace.read", "read_trace"),

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from distsim.api import RunSpec, collective_options, cost_provider, guesses
 from distsim.engine.executor import Executor
 from distsim.engine.task import Tasks
 from distsim.errors import ConfigError, DeadlockError, UnknownNameError
@@ -27,6 +26,7 @@ from distsim.kernel.collector import collector_paused
 from distsim.params import validated
 from distsim.provenance import provenance
 from distsim.result import LinkTable, Result
+from distsim.run_spec import RunSpec, collective_options, cost_provider, guesses
 from distsim.serve import Progress, ServeSpec, ServiceRun, gpus_there, read_requests
 from distsim.serving.network.footprint import of_trace
 from distsim.serving.network.live import Engine
@@ -244,7 +244,8 @@ class _Steps:
         self.took += (now - self._began,)
         if len(self.took) < self._steps or (not self._steps and self._more()):
             # NOTE: not within the call that ends the last task of a step, whose dependants are none
-            self._executor.clock.call_at(now, lambda _: self._submit(Replay(self._graph, cost_provider(self._run, self._graph))))
+            cost = cost_provider(self._run, self._graph)
+            self._executor.clock.call_at(now, lambda _: self._submit(Replay(self._graph, cost)))
 
     def check(self) -> None:
         """Raises DeadlockError where a step never ended."""

@@ -21,10 +21,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from distsim.api import RunSpec, replay, simulate
+from distsim.api import replay, simulate
 from distsim.cost.speeds import CLASSES, COMPUTE, HOST, MEMORY, Speeds
 from distsim.errors import ConfigError, UnknownNameError
 from distsim.result import Result
+from distsim.run_spec import RunSpec
 from distsim.topology.graph import Topology
 from distsim.topology.routed import routed
 from distsim.topology.scaled import ATTRIBUTES, EVERY, MARK, factor_of

@@ -54,7 +54,7 @@ def critical_path(result: Result, moving: UnderWay | None = None, last: int | No
 
 def _from_another(spans: SpanTable, moving: UnderWay) -> NDArray[np.bool_]:
     """Receives that end when the message of another rank does: when they were posted does not matter."""
-    return (moving.send >= 0) & (spans.rank[moving.send] != spans.rank)
+    return np.asarray((moving.send >= 0) & (spans.rank[moving.send] != spans.rank), np.bool_)
 
 
 class _Back:

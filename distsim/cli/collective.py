@@ -147,10 +147,10 @@ def document(timing: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _native(args: argparse.Namespace, size: int, ranks: int, topology: Any, groups: tuple[tuple[int, ...], ...]) -> Any:
-    from distsim.api import calibration_of
     from distsim.engine.nccl import NcclOptions
     from distsim.engine.placement import CollectiveOptions
     from distsim.microbench import time_collective
+    from distsim.run_spec import calibration_of
 
     native = {"--algorithm": bool(args.algorithm), "--splits": args.splits > 1, "--per-dim": bool(args.per_dim)}
     nccl = NcclOptions.parse(

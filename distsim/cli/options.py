@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from distsim.api import RunSpec
 from distsim.errors import ConfigError
+from distsim.run_spec import RunSpec
 
 #: fields that are no options: the trace is an argument by itself
 _POSITIONAL = ("trace",)

@@ -29,6 +29,6 @@ def check_cost_provider(provider: Any, program: Program) -> None:
 
 def single(program: Program, row: int) -> Program:
     """One row of a program, without its dependencies."""
-    said = {name: getattr(program, name) for name in Program.__slots__ if name not in ("dep", "dep_ptr")}
-    columns = {name: None if column is None else column[row : row + 1] for name, column in said.items()}
+    names = [name for name in Program.__slots__ if name not in ("dep", "dep_ptr") and getattr(program, name) is not None]
+    columns = {name: getattr(program, name)[row : row + 1] for name in names}
     return Program(dep=np.zeros(0, dtype=np.int32), dep_ptr=np.zeros(2, dtype=np.int64), **columns)

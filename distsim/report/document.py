@@ -60,7 +60,7 @@ def dumps(made: Mapping[str, Any], indent: int | None = 1) -> str:
 
 def command(spec: Mapping[str, Any]) -> str:
     """The command line that repeats a run: topology, network level, and every other value that is not the default."""
-    from distsim.api import RunSpec
+    from distsim.run_spec import RunSpec
 
     trace = spec.get("trace") or ()
     words = ["distsim", "run", *([trace] if isinstance(trace, str) else trace)]

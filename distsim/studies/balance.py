@@ -15,8 +15,9 @@ import numpy as np
 
 from distsim.analysis.training import breakdown
 from distsim.analysis.underway import communicates, is_kind, under_way
-from distsim.api import RunSpec, replay
+from distsim.api import replay
 from distsim.result import Result
+from distsim.run_spec import RunSpec
 from distsim.topology.graph import Topology
 from distsim.trace.graph import TaskGraph
 from distsim.training import Job, Training

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from distsim.analysis.error_split import PARTS, ErrorSplit, Prediction, Split, split_error, with_durations
-from distsim.api import RunSpec, cost_provider, replay
+from distsim.api import replay
 from distsim.cost.rescaled import rescaled
 from distsim.cost.speeds import Speeds
 from distsim.cost.typical import Typical
 from distsim.errors import ConfigError
 from distsim.result import Result
+from distsim.run_spec import RunSpec, cost_provider
 from distsim.studies.finding import Chart, Finding, Series, Table
 from distsim.topology.routed import routed
 from distsim.topology.spec import build, fixed_hosts

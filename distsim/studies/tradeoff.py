@@ -131,7 +131,11 @@ def _measure(name: str, folder: Path, quick: bool, progress: Progress) -> list[E
         return list(_nccl(folder, progress))
     report, cpu = _suite(name, folder, progress)
     if name == "training":
-        value = next(value for metric, value in report.metrics.items() if metric.startswith("mape"))
+        families = [group for family, group in report.groups.items() if f"mape_{family}" in report.metrics]
+        judged = sum(group["expressed"] for group in families)
+        if not judged:
+            raise ConfigError("holds no training step that is stated in full", where=str(folder))
+        value = sum(group["mape"] * group["expressed"] for group in families) / judged
     else:
         value = 1.0 - report.metrics["matched_fraction"]
     about = {"goal": "loggops", "astra": "profile astra", "training": "distsim train (coflows, fluid)"}[name]

@@ -9,8 +9,9 @@ import pytest
 from distsim.analysis.breakdown import PARTS
 from distsim.analysis.summary import summarise
 from distsim.analysis.underway import LOCAL, POINT_TO_POINT, is_kind
-from distsim.api import RunSpec, simulate
+from distsim.api import simulate
 from distsim.profiles.astra.run import simulate_trace
+from distsim.run_spec import RunSpec
 
 DEVICE = {"compute": "roofline", "peak": "989TFLOPS", "memory_bandwidth": "3.35TB/s"}
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from distsim.api import RunSpec
 from distsim.cli.main import main
 from distsim.cli.progress import Progress
 from distsim.cli.shipped import resolve, shipped
+from distsim.run_spec import RunSpec
 
 NODES = [
     {"op": "compute", "name": "a", "duration": "100us", "after": []},

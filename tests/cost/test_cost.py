@@ -7,11 +7,11 @@ from building import graph, program
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distsim.api import RunSpec, cost_provider
 from distsim.cost.check import check_cost_provider
 from distsim.cost.rescaled import Factor
 from distsim.errors import ConfigError, TraceError
 from distsim.registry import lookup, names
+from distsim.run_spec import RunSpec, cost_provider
 from distsim.trace.graph import NodeType
 
 PROVIDERS = {

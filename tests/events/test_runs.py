@@ -193,7 +193,8 @@ def test_a_partition_names_ranks(level, diamond, tmp_path):
 
 def test_placement_is_what_names_ranks(diamond, tmp_path):
     """Rank 0 on gpu3: the error speaks of ranks, not of hosts."""
-    from distsim.api import RunSpec, replay
+    from distsim.api import replay
+    from distsim.run_spec import RunSpec
 
     path = tmp_path / "events.yaml"
     path.write_text("events: [{at: 0, switch: 'spine*', down: true}]")

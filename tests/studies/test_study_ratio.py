@@ -62,7 +62,8 @@ def test_a_level_compared_with_itself_never_departs():
 
 def test_communication_is_what_its_tasks_take_on_idle_links():
     """One collective alone: every member counts it from its start to its end."""
-    from distsim.api import RunSpec, replay
+    from distsim.api import replay
+    from distsim.run_spec import RunSpec
     from distsim.topology.spec import build
 
     work = job(TrainSpec.of({"model": "llama3-8b", "cluster": "dgx_h100:nodes=2,gpus_per_node=4", "tp": 4, "dp": 2, "seq": 1024,

@@ -12,7 +12,6 @@ import numpy as np
 
 from distsim.analysis.underway import LOCAL, is_kind
 from distsim.analysis.whatif.structure import Floats, Ints, rows_of, same_trace
-from distsim.api import RunSpec, collective_options, cost_provider
 from distsim.cost.recorded import Recorded
 from distsim.engine.placement import Placer
 from distsim.engine.task import CollectiveCall, MessageCall
@@ -21,6 +20,7 @@ from distsim.network.model import NEVER, Transfers
 from distsim.network.spec import build_network
 from distsim.params import parse, validated
 from distsim.result import Result
+from distsim.run_spec import RunSpec, collective_options, cost_provider
 from distsim.scenario import Scenario
 from distsim.trace.graph import NodeType, TaskGraph
 from distsim.workload.images import MESSAGE, images, operation_of, role

@@ -74,7 +74,7 @@ def section(step: Step) -> Section | None:
     kernels = providers(training)
     html = [
         chart("training-stages", "Parts of the step of every pipeline stage; the table below has their mean",
-              110 + 30 * len(found.stages)),
+              80 + 30 * len(found.stages)),
         table(("where the time goes", "time", "share"), rows, keys=keys, caption="The compute stream, mean over ranks"),
     ]  # fmt: skip
     if kernels:
@@ -92,20 +92,20 @@ def memory(step: Step) -> Section | None:
     terms = [{**one.terms, "fragmentation": one.reserved - one.allocated, "CUDA and NCCL": one.device - one.reserved}
              for one in stages]  # fmt: skip
     names = sorted({name for each in terms for name, size in each.items() if size}, key=lambda n: (-_sum(terms, n), n))
-    rows = [(f"stage {one.stage}", *(format_size(each.get(name, 0)) for name in names), format_size(one.device))
-            for one, each in zip(stages, terms, strict=True)]  # fmt: skip
-    keys = [(float(one.stage), *(float(each.get(name, 0)) for name in names), float(one.device))
-            for one, each in zip(stages, terms, strict=True)]  # fmt: skip
+    sizes = {name: [each.get(name, 0) for each in terms] for name in names} | {"device": [one.device for one in stages]}
+    rows = [(name, *map(format_size, column)) for name, column in sizes.items()]
+    keys: list[tuple[str | float, ...]] = [(name, *map(float, column)) for name, column in sizes.items()]
     data = {
         "names": names, "stages": [one.stage for one in stages], "limit": gpu.memory,
-        "bytes": [[each.get(name, 0) for each in terms] for name in names],
+        "bytes": [sizes[name] for name in names],
     }  # fmt: skip
     full = step.training.memory.worst
     html = [
         paragraph(f"At its fullest ({full.moment}), stage {full.stage} takes {format_size(full.device)} of the "
                   f"{format_size(gpu.memory)} of {gpu.name}.", "note"),
-        chart("memory-stages", "Memory of every pipeline stage by term; the table below says the same", 110 + 30 * len(stages)),
-        table(("", *names, "device"), rows, keys=keys, caption="Memory of a GPU of every stage at its fullest"),
+        chart("memory-stages", "Memory of every pipeline stage by term; the table below says the same", 80 + 30 * len(stages)),
+        table(("what", *(f"stage {one.stage}" for one in stages)), rows, keys=keys,
+              caption="Memory of a GPU of every stage at its fullest"),
     ]  # fmt: skip
     return Section("memory", "Memory", "\n".join(html), data, ("training.js",), charts=True)
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from pydantic_core import PydanticUndefined
 
-from distsim.api import RunSpec, simulate
+from distsim.api import simulate
 from distsim.params import validated
 from distsim.registry import register
+from distsim.run_spec import RunSpec
 from distsim.sweep.evaluator import Columns, Evaluator, Point
 from distsim.sweep.shipped import shipped_file
 

@@ -35,6 +35,8 @@ _STEP = re.compile(r"ProfilerStep\s*#")
 _DIGITS = re.compile(r"-?\d+")
 #: years of nanoseconds that no capture spans; a time beyond is a damaged number
 _LONGEST_US = 1e12
+#: the year 5138: no capture is later
+_LATEST_US = 1e17
 
 
 def read_capture(source: str | os.PathLike[str] | bytes, label: str = "") -> Capture:
@@ -152,9 +154,9 @@ class _Reader:
             ph = event.get("ph")
             try:
                 ts = event["ts"]
-                if self._origin is None:
+                if self._origin is None and abs(ts) < _LATEST_US:
                     self._origin = int(ts)
-                start = float(ts - self._origin)
+                start = float(ts - self._origin)  # type: ignore[operator]  # None raises TypeError: no usable time
                 if kind == _LINK:
                     place = self._ends.setdefault(event.get("id"), [])
                     place.append((ph, self._thread(event), start))

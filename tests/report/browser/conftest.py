@@ -71,7 +71,8 @@ class Browser:
 
     def load_ms(self):
         """From the start of the navigation to the end of the load event."""
-        return self.run("const [n] = performance.getEntriesByType('navigation'); return n.loadEventEnd - n.startTime")
+        timing = "performance.getEntriesByType('navigation')[0]"
+        return self.wait(f"{timing}.loadEventEnd && {timing}.loadEventEnd - {timing}.startTime")
 
     def keys(self, *keys):
         """Pressed one after the other on what has the focus."""

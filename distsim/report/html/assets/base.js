@@ -134,6 +134,14 @@ const merged = (base, more) => {
   return made;
 };
 
+/* A key of colours above a chart: [name, variable of the style sheet, opacity] each. */
+distsim.key = (element, entries) => element.before(distsim.element("div", {class: "key"}, ...entries.map(([name, colour, opacity = 1]) => {
+  const swatch = distsim.element("i");
+  swatch.style.background = `var(--${colour})`;
+  swatch.style.opacity = opacity;
+  return distsim.element("span", {}, swatch, name);
+})));
+
 distsim.plot = async (element, make) => {
   const plotly = await distsim.plotly();
   const paint = () => {

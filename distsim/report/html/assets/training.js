@@ -2,17 +2,18 @@
 "use strict";
 
 {
-  const stacked = (element, rows, names, values, unit, layout) => distsim.plot(element, () => {
-    const hues = [1, 2, 3, 4, 5, 6, 7, 8].map(k => distsim.colour(`hue${k}`));
-    return {
+  const stacked = (element, rows, names, values, unit, layout) => {
+    const look = k => [`hue${k % 8 + 1}`, k < 8 ? 1 : 0.55];
+    distsim.key(element, names.map((name, k) => [name, ...look(k)]));
+    return distsim.plot(element, () => ({
       data: names.map((name, k) => ({
-        type: "bar", orientation: "h", name, y: rows, x: values[k], marker: {color: hues[k % 8], opacity: k < 8 ? 1 : 0.6},
+        type: "bar", orientation: "h", name, y: rows, x: values[k], marker: {color: distsim.colour(look(k)[0]), opacity: look(k)[1]},
         hovertemplate: `%{y}: %{x:.4~g} ${unit} ${name}<extra></extra>`,
       })),
-      layout: {barmode: "stack", showlegend: true, yaxis: {autorange: "reversed", type: "category", showgrid: false},
-        margin: {t: 56}, ...layout()},
-    };
-  });
+      layout: {barmode: "stack", showlegend: false, yaxis: {autorange: "reversed", type: "category", showgrid: false},
+        margin: {t: 20}, ...layout()},
+    }));
+  };
 
   distsim.draw.training = async (root, data) => {
     const [unit, size] = distsim.unit(data.step), stages = data.parts[0].stages.map((_, k) => `stage ${k}`);
@@ -28,7 +29,7 @@
         xaxis: {title: {text: "GiB"}, rangemode: "tozero"},
         shapes: [{type: "line", x0: data.limit / GiB, x1: data.limit / GiB, y0: 0, y1: 1, yref: "paper",
           line: {color: distsim.colour("hot"), width: 2, dash: "dash"}}],
-        annotations: [{x: data.limit / GiB, y: 1, yref: "paper", yanchor: "bottom", xanchor: "right", text: "the GPU has so much",
+        annotations: [{x: data.limit / GiB, y: 1, yref: "paper", yanchor: "bottom", xanchor: "right", text: "memory of the GPU",
           showarrow: false, font: {size: 11, color: distsim.colour("soft")}}],
       }));
   };
