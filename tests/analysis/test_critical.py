@@ -37,6 +37,13 @@ def test_it_goes_over_to_the_sender():
     assert dict(path.times) == {"compute": 80, "recv": 20}
 
 
+def test_a_message_that_had_set_out_before_its_receive_was_posted_is_what_was_waited_for():
+    spans: list[Span] = [(0, "compute", 0, 30), (0, "send", 30, 90), (1, "compute", 0, 50), (1, "recv", 50, 90)]
+    path = critical_path(made(spans, ranks=2, size=[0, 5, 0, 5], released_by=[-1, 0, -1, 2]), last=3)
+    assert path.row.tolist() == [0, 3]
+    assert (path.begin.tolist(), path.end.tolist()) == ([0, 30], [30, 90])
+
+
 def test_a_task_that_waited_for_its_stream_was_held_up_by_what_ran_there():
     spans: list[Span] = [(0, "compute", 0, 10), (0, "compute", 0, 30), (0, "compute", 30, 40)]
     path = critical_path(made(spans, stream=[2, 1, 1], ready=[0, 0, 10], released_by=[-1, -1, 0]))

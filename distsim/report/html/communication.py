@@ -19,8 +19,9 @@ def section(summary: Summary) -> Section | None:
     rows, keys = [], []
     for t in summary.traffic:
         sizes = " to ".join(dict.fromkeys(str(n) for n in (min(t.ranks), max(t.ranks)))) if t.ranks else "2"
+        group = t.group or ("all" if t.ranks else "-")
         rows.append((
-            t.operation, t.group or ("all" if t.ranks else "-"), sizes, f"{t.count:,}", format_size(t.bytes), format_time(t.time_ps),
+            t.operation, group, sizes, f"{t.count:,}", format_size(t.bytes), format_time(t.time_ps),
             format_time(t.exposed_ps), format_time(t.waiting_ps), _rate(t.algbw), _rate(t.busbw), t.algorithm or "-",
         ))  # fmt: skip
         keys.append((None, None, float(max(t.ranks, default=2)), t.count, t.bytes, t.time_ps, t.exposed_ps, t.waiting_ps,

@@ -70,7 +70,7 @@ def network_of(result, graph):
     return moving, precedence(result, moving, told)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graph=graphs())
 def test_law_the_network_of_activities_gives_back_the_run(graph):
     result = run(graph)
@@ -81,7 +81,7 @@ def test_law_the_network_of_activities_gives_back_the_run(graph):
     assert (slack(result, moving, network).end[path.row] == 0).all()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graph=graphs(), data=st.data())
 def test_law_a_delay_moves_the_end_by_what_exceeds_the_slack(graph, data):
     result = run(graph)
@@ -102,7 +102,7 @@ def test_law_a_delay_moves_the_end_by_what_exceeds_the_slack(graph, data):
     assert again.makespan == result.makespan + max(0, more - int(free))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graph=graphs())
 def test_law_bounds_are_what_running_again_gives(graph):
     result = run(graph)
@@ -117,7 +117,7 @@ def test_law_bounds_are_what_running_again_gives(graph):
     assert all(value <= result.makespan for value in found.values())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graph=graphs())
 def test_law_parts_of_every_rank_and_of_the_path_add_up(graph):
     result = run(graph)
@@ -130,7 +130,7 @@ def test_law_parts_of_every_rank_and_of_the_path_add_up(graph):
     assert not found.notes
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graph=graphs())
 def test_law_without_the_trace_slack_is_an_upper_bound(graph):
     assume(all((one.type != NodeType.COMM_SEND).all() for one in graph.programs))  # messages are then found by their times
