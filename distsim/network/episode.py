@@ -99,8 +99,8 @@ class Episodes:
 
     def change(self, topology: Topology) -> None:
         """As FifoLinks.change. What is known is of other links: it is forgotten, and the episode under way is not kept."""
+        self.realise()
         if self._open:
-            self._realise()
             self._plain = True
             self._forget()
         self._root = self._step = _Step()
@@ -119,8 +119,7 @@ class Episodes:
 
     def usage(self) -> LinkUsage:
         """As FifoLinks.usage."""
-        if self._open:
-            self._realise()
+        self.realise()
         whole, live = self._ledger.usage(), self._live.usage()
         return LinkUsage(bytes=whole.bytes + live.bytes, busy=whole.busy + live.busy)
 
@@ -131,7 +130,7 @@ class Episodes:
         self._left += step is None
         self._remember = self._left <= self._followed + _TRIALS
         if not self._remember or len(self._history) == _LONGEST:
-            self._realise()
+            self.realise()
             self._plain = True
             self._forget()
         elif step is None:
@@ -162,7 +161,7 @@ class Episodes:
 
     def _happen(self, limit: int) -> list[Finished]:
         """The next reports from the network, which become known."""
-        self._realise()
+        self.realise()
         finished = self._live.run_until(limit)
         if not self._plain:
             step, begin = self._step, self._begin
@@ -176,9 +175,9 @@ class Episodes:
             step.until = max(step.until, (finished[0].at if finished else limit) - begin)
         return finished
 
-    def _realise(self) -> None:
+    def realise(self) -> None:
         """Hand the history to the network, and have it run to where the last run stopped, telling again what has been told."""
-        if self._real:
+        if self._real or not self._open:
             return
         self._real = True
         self._live.expect(len(self._history), sum(outline.rows for _, _, _, outline in self._history))

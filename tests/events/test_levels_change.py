@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from distsim.errors import PartitionError
 from distsim.network.check import drain, kernels, pair, random_transfers
+from distsim.network.chunk import Chunk
+from distsim.network.cut_through import CutThrough
 from distsim.network.model import NEVER
 from distsim.network.transfers import single
 from distsim.topology.reroute import altered
@@ -293,3 +295,27 @@ def test_adaptive_routing_leaves_a_dead_link_at_once():
     network.change(with_links(topology, {"-".join(name): 0}))
     network.start(single(0, 15, SIZE), 0)
     assert finish(network)[0] == 6 * (HOP + SER)
+
+
+@pytest.mark.parametrize("level", FIFO)
+def test_an_episode_told_from_memory_goes_on_over_the_routes_that_it_took(level):
+    """What contends is remembered and told again; where links change in its midst, it is replayed before they do."""
+    topology = build("fat_tree:k=4")
+    cable, (large, small) = spine_of(topology, 0, 7), (single(0, 7, 4 * SIZE), single(1, 7, SIZE))
+    ends = {}
+    for leases in (True, False):
+        network = {"cut_through": CutThrough, "chunk": Chunk}[level](topology, leases=leases)
+        seen, now = {}, 0
+        for turn in range(3):
+            groups = [network.start(large, now), network.start(small, now + 1)]
+            if turn == 2:
+                middle = now + 3 * SER
+                while network.next_event() <= middle:
+                    seen |= {done.group: done.at for done in network.run_until(middle)}
+                assert network.run_until(middle) == []
+                network.change(with_links(topology, {cable: 0.0}, avoid=(cable,)))
+            while not set(groups) <= set(seen):
+                seen |= {done.group: done.at for done in network.run_until(NEVER - 1)}
+            now = max(seen.values()) + 1_000
+        ends[leases] = seen
+    assert ends[True] == ends[False]
