@@ -99,8 +99,8 @@ class Episodes:
 
     def change(self, topology: Topology) -> None:
         """As FifoLinks.change. What is known is of other links: it is forgotten, and the episode under way is not kept."""
-        self.realise()
         if self._open:
+            self.realise()
             self._plain = True
             self._forget()
         self._root = self._step = _Step()
@@ -119,7 +119,8 @@ class Episodes:
 
     def usage(self) -> LinkUsage:
         """As FifoLinks.usage."""
-        self.realise()
+        if self._open:
+            self.realise()
         whole, live = self._ledger.usage(), self._live.usage()
         return LinkUsage(bytes=whole.bytes + live.bytes, busy=whole.busy + live.busy)
 
@@ -177,7 +178,7 @@ class Episodes:
 
     def realise(self) -> None:
         """Hand the history to the network, and have it run to where the last run stopped, telling again what has been told."""
-        if self._real or not self._open:
+        if self._real:
             return
         self._real = True
         self._live.expect(len(self._history), sum(outline.rows for _, _, _, outline in self._history))

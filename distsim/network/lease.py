@@ -184,7 +184,8 @@ class Leased:
         if self._ends or self._untried:
             self._revoke(None)
             self._live.run_until(self._now - self._begun)
-        self._live.realise()  # NOTE: what is under way is replayed over the routes that it took, before they change
+        if self._crowd:
+            self._live.realise()  # NOTE: what is under way is replayed over the routes that it took, before they change
         topology = self._as_built(topology)
         self._topology, self._scratch = topology, None
         self._paths.change(topology)
