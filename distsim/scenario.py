@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from distsim.api import replay, simulate
+from distsim.command import command_of
 from distsim.cost.speeds import CLASSES, COMPUTE, HOST, MEMORY, Speeds
 from distsim.errors import ConfigError, UnknownNameError
 from distsim.result import Result
@@ -137,28 +137,7 @@ class Scenario:
     @property
     def command(self) -> str:
         """The command line that runs it."""
-        if isinstance(self.spec, TrainSpec):
-            fields = self.spec.model_dump() | self.spec.plan.model_dump()
-            del fields["plan"]
-            defaults = {name: field.default for name, field in (TrainSpec.model_fields | Plan.model_fields).items()}
-            needed: tuple[str, ...] = ("dp", "global_batch", "seq", "zero", "sequence_parallel")  # else inferred
-            words = ["distsim", "train"]
-        else:
-            fields = {name: value for name, value in self.spec.model_dump().items() if name != "trace"}
-            defaults = {name: field.default for name, field in RunSpec.model_fields.items()}
-            needed = ("topo", "network")
-            trace = self.spec.trace
-            words = ["distsim", "run", *([trace] if isinstance(trace, str) else trace)]
-            words += ["--profile", self.profile] if self.profile else []
-        for name, value in fields.items():
-            option = f"--{name.replace('_', '-')}"
-            if value is None or (value == defaults[name] and name not in needed):
-                continue
-            if isinstance(value, bool):
-                words += [option] if value else [f"--no-{option[2:]}"] if self.trains else []
-            else:
-                words += [option, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-        return shlex.join(words)
+        return command_of(self.spec.model_dump() | ({"profile": self.profile} if self.profile else {}))
 
     # --- knobs --------------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 from distsim.analysis.breakdown import PARTS
 from distsim.analysis.communication import Traffic
 from distsim.analysis.intervals import Ints
+from distsim.analysis.steps import steps
 from distsim.analysis.summary import Summary
+from distsim.command import command_of
 from distsim.report.answer import answer
 from distsim.result import SCHEMA, Result
 
@@ -44,9 +45,11 @@ def document(result: Result, summary: Summary) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "counts": dict(result.counts),
         "spec": dict(result.spec),
-        "command": command(result.spec),
+        "command": command_of(result.spec),
         "provenance": dict(result.provenance),
     }
+    if found := steps(result):
+        made["steps"] = [{"name": step.name, "span_ps": step.span_ps, "rank": step.rank} for step in found]
     if result.representative is not None:
         made |= {"representative": result.representative.tolist(), "folded": list(result.folded)}
     made |= {"profile": dict(result.profile_figures)} if result.profile_figures else {}
@@ -56,22 +59,6 @@ def document(result: Result, summary: Summary) -> dict[str, Any]:
 def dumps(made: Mapping[str, Any], indent: int | None = 1) -> str:
     """The text of a document; equal documents give equal text."""
     return json.dumps(made, indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def command(spec: Mapping[str, Any]) -> str:
-    """The command line that repeats a run: topology, network level, and every other value that is not the default."""
-    from distsim.run_spec import RunSpec
-
-    trace = spec.get("trace") or ()
-    words = ["distsim", "run", *([trace] if isinstance(trace, str) else trace)]
-    for name, value in spec.items():
-        field = RunSpec.model_fields.get(name)
-        usual = field is not None and value == field.default and name not in ("topo", "network")
-        if name == "trace" or value is None or usual:
-            continue
-        option = f"--{name.replace('_', '-')}"
-        words += [option] if value is True else [] if value is False else [option, str(value)]
-    return shlex.join(words)
 
 
 def _ns(ps: int) -> int | float:

@@ -29,9 +29,13 @@ def _told(result: Result) -> list[str]:
     if len(result.warnings) > _WARNINGS:
         lines.append(f"warning: and {len(result.warnings) - _WARNINGS} more (--json lists all)")
     lines += told_of_events(result)
-    lines += [sentence for sentence in result.provenance.get("inferred", ())]
+    inferred = result.provenance.get("inferred", ())
+    recorded = result.spec.get("communication") == "recorded"
+    lines += [sentence for sentence in inferred if not (recorded and sentence in result.topology.inferred)]
     figures = [f"{name} {_from_to(values)}" for name, values in result.profile_figures.items() if isinstance(values, list)]
     lines += [f"profile: {', '.join(figures)}"] if figures else []
+    if recorded:
+        return lines
     routing = result.spec.get("routing", "static")
     routes = "" if routing in (None, "static") else f", routing {routing}"
     return [*lines, f"network: {result.topology.spec}, level {result.provenance.get('network', '')}{routes}"]
@@ -89,7 +93,7 @@ def _path(result: Result, summary: Summary) -> list[str]:
 
 def _links(result: Result, summary: Summary, width: int) -> list[str]:
     if not summary.links:
-        return ["no use of links was recorded"]
+        return [] if result.spec.get("communication") == "recorded" else ["no use of links was recorded"]
     rows = [
         (link.name, link.domain, _percent(link.utilisation), format_time(link.busy_ps), format_size(link.bytes))
         for link in summary.links[:5]

@@ -56,7 +56,7 @@ def text(settings: Mapping[str, str], found: Outcome, recorded: Recorded, change
 
 
 def _basis(recorded: Recorded) -> str:
-    known = recorded.structure.known
+    known = recorded.activities.complete
     edges = "the trace's dependencies" if known else "the dependencies that were binding (the trace has changed)"
     return f"{edges}, the recorded order of every stream, and each communication's time alone before and after"
 
@@ -109,14 +109,14 @@ def document(settings: Mapping[str, str], found: Outcome, recorded: Recorded, ch
         "saved_ps": None if found.after is None else found.before - found.after, "error": found.error, "why": list(found.why),
         "path_before_ps": shares(recorded.path, recorded.result),
         "path_estimate_ps": None if path is None else shares(path, recorded.result),
-        "dependencies_known": recorded.structure.known, "command": changed.command,
+        "dependencies_known": recorded.activities.complete, "command": changed.command,
     }  # fmt: skip
 
 
 def levers_document(found: Sequence[Lever], recorded: Recorded) -> dict[str, Any]:
     """Keys are stable; times in ps, slopes in ps per unit of ln(knob)."""
     return {
-        "format": FORMAT, "before_ps": recorded.result.makespan, "step": STEP, "dependencies_known": recorded.structure.known,
+        "format": FORMAT, "before_ps": recorded.result.makespan, "step": STEP, "dependencies_known": recorded.activities.complete,
         "levers": [
             {
                 "knob": one.knob.name, "value": one.knob.value, "saved_per_10_percent_ps": one.saved,

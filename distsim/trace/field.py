@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from distsim.trace.defect import Defect
 from distsim.trace.graph import CollectiveType, NodeType, Program, TaskGraph
-from distsim.trace.kineto.comms import operation_of
+from distsim.trace.kineto.facts import operation_of
 from distsim.trace.order import find_cycle
 
 _KERNEL = re.compile(r"^\w*?nccl(?:dev)?kernel_", re.IGNORECASE)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distsim.analysis.explain.precedence import Precedence
+from distsim.analysis.activity import Activities
 from distsim.analysis.explain.ranks import RankTime
 from distsim.analysis.intervals import Ints
 from distsim.analysis.underway import UnderWay, communicates, is_kind
@@ -31,7 +31,7 @@ class Bound:
     resimulated_ps: int | None = None
 
 
-def bounds(result: Result, moving: UnderWay, network: Precedence, ranks: Sequence[RankTime]) -> tuple[Bound, ...]:
+def bounds(result: Result, moving: UnderWay, network: Activities, ranks: Sequence[RankTime]) -> tuple[Bound, ...]:
     """All that mean something for this run, in a fixed order."""
     spans = result.spans()
     talks, computes, host = communicates(spans), is_kind(spans, "compute", "memory"), is_kind(spans, "host", "delay")

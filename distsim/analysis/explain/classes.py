@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from distsim.analysis.explain.source import Source
+from distsim.analysis.source import Source
 from distsim.trace.kineto.kernels import kernel_class
 from distsim.training import Job
 from distsim.workload.training.graph import HOST

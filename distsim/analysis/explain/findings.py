@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distsim.analysis.activity import activities
 from distsim.analysis.breakdown import breakdown
 from distsim.analysis.critical import critical_path
 from distsim.analysis.explain.bounds import Bound, bounds
 from distsim.analysis.explain.classes import shares_of
 from distsim.analysis.explain.late import Late, latecomers
 from distsim.analysis.explain.links import PathCommunication, Place, path_communications
-from distsim.analysis.explain.precedence import precedence, told_by, with_senders
 from distsim.analysis.explain.ranks import RankTime, Straggler, rank_times, stragglers
 from distsim.analysis.explain.slack import Slack, slack
-from distsim.analysis.explain.source import source_of
 from distsim.analysis.explain.step import step_of
 from distsim.analysis.explain.story import Story, story
+from distsim.analysis.source import source_of, told_by, with_senders
 from distsim.analysis.underway import under_way
 from distsim.errors import ConfigError, DistsimError
 from distsim.result import Result
@@ -99,7 +99,7 @@ def explain(
     free: Slack | None = None
     limits: tuple[Bound, ...] = ()
     try:
-        network = precedence(result, moving, told)
+        network = activities(result, moving, told)
         free, limits = slack(result, moving, network, top), bounds(result, moving, network, ranks)
     except DistsimError as error:
         notes.append(f"no slack and no bounds: {error}")

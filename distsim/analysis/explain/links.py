@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsim.analysis.explain.source import Source
 from distsim.analysis.explain.story import Leg
 from distsim.analysis.intervals import Ints, Union
+from distsim.analysis.source import Source
 from distsim.analysis.underway import POINT_TO_POINT, UnderWay
 from distsim.collectives.bandwidth import bus_factor, whole_buffer
 from distsim.errors import DistsimError

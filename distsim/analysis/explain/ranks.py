@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from distsim.analysis.breakdown import Breakdown
 from distsim.analysis.explain.classes import Fractions, divided
-from distsim.analysis.explain.source import rank_rows
 from distsim.analysis.intervals import Ints, Union, owned
+from distsim.analysis.source import rank_rows
 from distsim.analysis.underway import POINT_TO_POINT, communicates, is_kind
 from distsim.result import Result, SpanTable
 

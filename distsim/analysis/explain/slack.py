@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsim.analysis.explain.precedence import Precedence
+from distsim.analysis.activity import Activities
 from distsim.analysis.intervals import Ints, sums
 from distsim.analysis.underway import UnderWay
 from distsim.result import Result
@@ -51,7 +51,7 @@ class Slack:
     exact: bool  #: all dependencies were known; else these are upper bounds
 
 
-def slack(result: Result, moving: UnderWay, network: Precedence, top: int = 12) -> Slack:
+def slack(result: Result, moving: UnderWay, network: Activities, top: int = 12) -> Slack:
     """Backward pass. ``top``: chains at most."""
     spans, tails = result.spans(), network.tails()
     free = result.makespan - tails - network.end
@@ -71,7 +71,7 @@ def slack(result: Result, moving: UnderWay, network: Precedence, top: int = 12) 
     )  # fmt: skip
 
 
-def _chains(result: Result, network: Precedence, free: Ints, tails: Ints, top: int) -> tuple[Chain, ...]:
+def _chains(result: Result, network: Activities, free: Ints, tails: Ints, top: int) -> tuple[Chain, ...]:
     """Follow from each activity the successor that leaves it no more slack, while that has the same."""
     spans, rows = result.spans(), network.spans
     whole = tails + network.lag + network.length

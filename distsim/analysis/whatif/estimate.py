@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distsim.analysis.activity import Activities, Path, activities, once_moving
+from distsim.analysis.intervals import Ints
+from distsim.analysis.source import Source, source_of, told_by, with_senders
 from distsim.analysis.underway import UnderWay, under_way
-from distsim.analysis.whatif.structure import Floats, Ints, Path, Structure, structure_of
-from distsim.analysis.whatif.times import alone_of, communicated, computing, same_shape
+from distsim.analysis.whatif.times import (
+    AsCoflows,
+    Call,
+    Floats,
+    OnLevel,
+    alone_of,
+    communication,
+    computing,
+    moved,
+    same_shape,
+)
+from distsim.analysis.whatif.together import Episodes
 from distsim.cost.speeds import Speeds
 from distsim.result import COMPUTE, Result
 from distsim.scenario import Scenario
@@ -18,6 +32,8 @@ from distsim.scenario import Scenario
 _NO_LATENCY = {"link.*.latency": "0ns"}
 #: ps: what is longer than alone by no more was not contended
 _ROUNDING = 2.0
+#: times that instants are taken from the path and given to the network again, at most; each makes more of the run right
+_ROUNDS = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,68 +54,123 @@ class Estimate:
 
 
 class Recorded:
-    """A finished run ready for estimates: its structure, and what its tasks take by themselves. Everything is made when first
+    """A finished run ready for estimates: its activities, and what its tasks take by themselves. Everything is made when first
     asked, and kept."""
 
     def __init__(self, scenario: Scenario, result: Result) -> None:
         self.scenario, self.result = scenario, result
-        self.moving: UnderWay = under_way(result)
-        self.structure: Structure = structure_of(result, scenario.graph, self.moving)
-        self.path: Path = self.structure.path()
-        self._computing: Floats | None = None
-        self._communicated: Floats | None = None
-        self._bytes: Floats | None = None
+        self._source = source_of(result, scenario.graph)
+        told = told_by(result, self._source)
+        self.moving: UnderWay = with_senders(under_way(result), told, result.spans())
+        self.activities: Activities = activities(result, self.moving, told)
+        self.path: Path = self.activities.path(self.activities.ends())
 
     def estimate(self, changed: Scenario) -> Estimate:
         """Of another scenario of the same trace. Raises as its run would (a topology that cannot be built, say)."""
-        reason = self._told_nothing(changed)
+        source = source_of(self.result, changed.graph)
+        reason = self._told_nothing(changed, source)
         if reason:
             return Estimate(None, reason=reason)
-        durations = self.durations(changed)
-        path = self.structure.path(durations)
-        before = np.zeros(len(self.structure.base), np.bool_)
+        durations = self._durations(changed, source)
+        path = self.activities.path(self._ends(durations))
+        before = np.zeros(self.activities.spans, np.bool_)
         before[self.path.rows] = True
-        whole = float(path.spent.sum())
+        whole = int(path.spent.sum())
         stayed = float(path.spent[before[path.rows]].sum()) / whole if whole else 1.0
-        return Estimate(round(path.makespan), path, stayed, durations)
+        return Estimate(path.makespan, path, stayed, durations)
 
-    def durations(self, changed: Scenario) -> Floats:
+    def _durations(self, changed: Scenario, source: Source) -> Floats:
         """ps that every row takes once it moves.
 
-        Communication: what it takes alone after, and what contention had added, in proportion to the time of its bytes without
-        latencies (waiting for a link is waiting for bytes). Computation: as recorded, plus what it takes alone after less
-        before; what communication beside it had added changes as that communication does.
+        Computation: as recorded, plus what it takes alone after less before; what communication beside it had added changes as
+        that communication does. Communication: the same. What others on its links had added is asked of the network, where
+        they are known (:mod:`~distsim.analysis.whatif.together`); else it changes as the time of its bytes without latencies,
+        waiting for a link being waiting for bytes.
         """
-        base = self.structure.base.astype(np.float64)
-        if self._computing is None:
-            self._computing = computing(self.scenario, self.result)
-        before, after = self._computing, computing(changed, self.result)
-        if network_of(changed) == network_of(self.scenario) or changed.recorded:
+        base, before = self._base, self._computing
+        after = computing(changed, source, self.result.spans())
+        if changed.recorded:
             return base + after - before
-        was, now = self._moved(self.scenario), self._moved(changed)
+        level = None if network_of(changed) == network_of(self.scenario) else alone_of(changed)
+        calls = communication(source, self.result.spans())
+        was = self._alone
+        now = was if level is None else moved(*calls, level)
         added = base - before - was
         talks = was > 0
-        if (talks & (added > _ROUNDING)).any():
-            added = np.where(talks, added * self._bytes_ratio(changed), added)
+        if level is not None and (talks & (added > _ROUNDING)).any():
+            added = np.where(talks, added * self._bytes_ratio(changed, calls), added)
+        found = after + now + added
+        level = level or self._level
+        if isinstance(level, OnLevel) and isinstance(self._level, OnLevel) and len(self._episodes):
+            found = self._met(found, calls, level)
+            now = np.where(talks, was * found / np.where(talks, base, 1.0), now)
         slowed = (before > 0) & (added > _ROUNDING)
         if slowed.any():
             added = np.where(slowed, added * self._beside(slowed, np.where(talks, now / np.where(talks, was, 1.0), 1.0)), added)
-        return after + now + added
+            found = np.where(slowed, after + added, found)
+        return found
 
-    def _bytes_ratio(self, changed: Scenario) -> Floats:
+    def _met(self, durations: Floats, calls: tuple[tuple[Call, ...], Ints], level: OnLevel) -> Floats:
+        """With what communications that met take at the instants that these durations, in turn, give them."""
+        met, spans = self._episodes, self.result.spans()
+        mine = np.flatnonzero(met.unit >= 0)
+        recorded = (spans.end - self.moving.since)[met.row]
+        for _ in range(_ROUNDS):
+            start = (self._ends(durations)[: len(spans)] - np.rint(durations).astype(np.int64))[met.row]
+            took = recorded + met.took(*calls, start, level) - self._met_before
+            made = durations.copy()
+            made[mine] = took[met.unit[mine]]
+            if np.array_equal(made, durations):
+                break
+            durations = made
+        return durations
+
+    def _ends(self, durations: Floats) -> Ints:
+        return self.activities.ends(self.activities.lengths(np.rint(durations).astype(np.int64)))
+
+    # --- of the run itself --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _base(self) -> Floats:
+        return once_moving(self.result.spans(), self.moving).astype(np.float64)
+
+    @cached_property
+    def _computing(self) -> Floats:
+        return computing(self.scenario, self._source, self.result.spans())
+
+    @cached_property
+    def _level(self) -> OnLevel | AsCoflows:
+        return alone_of(self.scenario)
+
+    @cached_property
+    def _calls(self) -> tuple[tuple[Call, ...], Ints]:
+        return communication(self._source, self.result.spans())
+
+    @cached_property
+    def _alone(self) -> Floats:
+        """ps of communication on idle links."""
+        return moved(*self._calls, self._level)
+
+    @cached_property
+    def _bytes(self) -> Floats:
+        return moved(*self._calls, alone_of(self.scenario.changed(_NO_LATENCY)))
+
+    @cached_property
+    def _episodes(self) -> Episodes:
+        assert isinstance(self._level, OnLevel)
+        slowed = (self._alone > 0) & (self._base > self._alone + _ROUNDING)
+        return Episodes(self.result.spans(), self.moving, *self._calls, slowed, self._level)
+
+    @cached_property
+    def _met_before(self) -> Ints:
+        """What episodes take by themselves as they were: as recorded, but for who comes first in one instant."""
+        assert isinstance(self._level, OnLevel)
+        return self._episodes.took(*self._calls, self.moving.since[self._episodes.row], self._level)
+
+    def _bytes_ratio(self, changed: Scenario, calls: tuple[tuple[Call, ...], Ints]) -> Floats:
         """Times of communication without latencies, after over before."""
-        if self._bytes is None:
-            self._bytes = self._moved(self.scenario.changed(_NO_LATENCY))
-        after = self._moved(changed.changed(_NO_LATENCY))
+        after = moved(*calls, alone_of(changed.changed(_NO_LATENCY)))
         return np.where(self._bytes > 0, after / np.where(self._bytes > 0, self._bytes, 1.0), 1.0)
-
-    def _moved(self, scenario: Scenario) -> Floats:
-        """ps of communication alone; of the run itself they are kept."""
-        if scenario is not self.scenario:
-            return communicated(scenario, self.result, alone_of(scenario))
-        if self._communicated is None:
-            self._communicated = communicated(scenario, self.result, alone_of(scenario))
-        return self._communicated
 
     def _beside(self, slowed: NDArray[np.bool_], ratio: Floats) -> Floats:
         """How communication beside each slowed row changes: the mean of its ratios, by time."""
@@ -119,11 +190,11 @@ class Recorded:
         if self.scenario.recorded:
             return 0.0
         rows = self.path.rows
-        alone, took = self._moved(self.scenario)[rows], self.structure.base[rows]
+        alone, took = self._alone[rows], self._base[rows]
         slowed = (alone > 0) & (took > alone + _ROUNDING)
         return float((took - alone)[slowed].sum()) / self.path.makespan if self.path.makespan else 0.0
 
-    def _told_nothing(self, changed: Scenario) -> str:
+    def _told_nothing(self, changed: Scenario, source: Source) -> str:
         """Why a run says nothing about a change; empty where it does."""
         folded = self.result.representative
         ours, theirs = (Speeds.parse(one.spec.speeds) for one in (self.scenario, changed))
@@ -131,7 +202,7 @@ class Recorded:
             alike = 0 if folded is None or rank >= len(folded) else int(np.count_nonzero(folded == folded[rank]))
             if ours.of_rank(rank) != theirs.of_rank(rank) and alike > 1:
                 return f"rank {rank} was simulated as one of {alike:,} that did the same"
-        if changed.trains != self.scenario.trains or not same_shape(changed.graph, self.result):
+        if changed.trains != self.scenario.trains or not same_shape(source, self.result):
             return "the step is made of other tasks"
         if changed.recorded != self.scenario.recorded:
             return "recorded times of communication say nothing of a simulated network"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsim.analysis.underway import is_kind
+from distsim.analysis.activity import once_moving
+from distsim.analysis.underway import is_kind, under_way
 from distsim.analysis.whatif.estimate import Estimate, Recorded
-from distsim.analysis.whatif.structure import structure_of
 from distsim.result import Result
 from distsim.units import format_time
 
@@ -56,7 +56,7 @@ def _why(recorded: Recorded, estimate: Estimate, after: Result) -> list[str]:
     spans, rows = recorded.result.spans(), estimate.path.rows
     if len(after.spans()) != len(spans):
         return [*found, "ranks fold in another way"]
-    took = structure_of(after).base[rows] - estimate.durations[rows]
+    took = once_moving(after.spans(), under_way(after))[rows] - estimate.durations[rows]
     talks = ~is_kind(spans, "compute", "host", "memory", "none", "delay")[rows]
     for mine, what in ((talks, "communication"), (~talks, "computation")):
         more = float(took[mine].sum())

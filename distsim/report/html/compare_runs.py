@@ -6,9 +6,9 @@ from typing import Any
 
 from distsim.analysis.difference import Difference, Pair, Part, difference
 from distsim.analysis.summary import Summary, summarise
+from distsim.command import command_of
 from distsim.report.answer import answer
 from distsim.report.html.markup import chart, escape, pairs, paragraph, table
-from distsim.report.html.provenance import command_of
 from distsim.report.html.section import Figure, Page, Section
 from distsim.report.html.sides import change, changed, names
 from distsim.report.html.timelines import section as timelines

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from distsim.report.document import command as run_command
+from distsim.command import command_of
 from distsim.report.html.markup import escape, pairs, paragraph, table
 from distsim.report.html.section import Section
-from distsim.report.html.training import command as train_command
 from distsim.result import Result
 
 #: libraries that the numbers come from or through
@@ -49,11 +48,6 @@ def of_run(
     html.append(table(("name", "value"), rows, text=2, sort=False, caption="Specification"))
     html.append("</details>")
     return Section("configuration", "Configuration", "\n".join(html))
-
-
-def command_of(spec: Mapping[str, Any]) -> str:
-    """The command line that repeats a run or a training step."""
-    return train_command(spec) if "plan" in spec else run_command(spec)
 
 
 def _libraries() -> Iterator[tuple[str, str]]:

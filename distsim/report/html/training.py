@@ -6,12 +6,11 @@ nothing is simulated), and the spans, which say when everything ran.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from distsim.analysis.training import PARTS, Breakdown, breakdown, providers
+from distsim.command import is_training
 from distsim.errors import DistsimError
 from distsim.report.html.markup import chart, paragraph, table
 from distsim.report.html.section import Figure, Section
@@ -20,10 +19,6 @@ from distsim.result import Result
 from distsim.training import Training, TrainSpec, execution_graph, job
 from distsim.units import format_size, format_time
 from distsim.workload.training.memory import memory_of
-from distsim.workload.training.plan import Plan
-
-#: options that `distsim train` chooses by itself where they are not given: always said
-_CHOSEN = ("dp", "global_batch", "seq", "zero", "sequence_parallel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +35,7 @@ class Step:
 def step_of(result: Result) -> Step | None:
     """The training step that a result is of; None for any other run."""
     spec = result.spec
-    if not isinstance(spec.get("plan"), Mapping) or "model" not in spec:
+    if not is_training(spec):
         return None
     try:
         work = job(TrainSpec(**{name: value for name, value in spec.items() if name in TrainSpec.model_fields}))
@@ -108,22 +103,6 @@ def memory(step: Step) -> Section | None:
               caption="Memory of a GPU of every stage at its fullest"),
     ]  # fmt: skip
     return Section("memory", "Memory", "\n".join(html), data, ("training.js",), charts=True)
-
-
-def command(spec: Mapping[str, Any]) -> str:
-    """The ``distsim train`` command that repeats a step: its names, and every value that is not the default."""
-    words = ["distsim", "train"]
-    for name, value in {**{name: spec.get(name) for name in TrainSpec.model_fields if name != "plan"}, **spec["plan"]}.items():
-        field = Plan.model_fields.get(name) or TrainSpec.model_fields.get(name)
-        usual = field is not None and value == field.default and name not in _CHOSEN
-        if value is None or usual:
-            continue
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
-        else:
-            words += [f"--{option}", ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]
-    return shlex.join(words)
 
 
 def _sum(terms: list[dict[str, int]], name: str) -> int:

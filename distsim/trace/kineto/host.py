@@ -86,7 +86,6 @@ def host_of(capture: Capture, lanes: Lanes, order: Order, launches: Launches) ->
     first_wake = {thread for thread, gap_start, *_ in links if gap_start < begins[thread]}
     threads: dict[int, _Thread] = {}
     ends = lanes.end_ps
-    busy_until: dict[int, int] = {}  # of threads within a synchronisation
     marks: dict[int, list[int]] = {}
 
     def node(thread: int, start: int, end: int, deps: list[int], call: int) -> int:
@@ -118,7 +117,7 @@ def host_of(capture: Capture, lanes: Lanes, order: Order, launches: Launches) ->
             sources = waited[number]
             resumed = max(time, max(int(ends[row]) for row in sources))
             state.deps = [*state.deps, *sources]
-            state.now = busy_until[thread] = resumed
+            state.now = resumed
     return host
 
 

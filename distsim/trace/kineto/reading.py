@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from distsim.errors import TraceError
 from distsim.trace.files import read_bytes
+from distsim.trace.kineto.calls import call_kind
 from distsim.trace.kineto.capture import CallKind, CallTable, Capture, GpuKind, GpuTable, HostTable, OpTable, Step
 from distsim.trace.kineto.kernels import is_communication
 from distsim.trace.kineto.oddity import Oddity
@@ -27,7 +28,8 @@ from distsim.units import PS_PER_NS, PS_PER_US
 _KERNEL, _COPY, _SET, _CALL, _SYNC, _OP, _NOTE, _LINK = range(1, 9)
 _CATEGORY = {
     "kernel": _KERNEL, "gpu_memcpy": _COPY, "memcpy": _COPY, "gpu_memset": _SET, "memset": _SET,
-    "cuda_runtime": _CALL, "runtime": _CALL, "cuda_driver": _CALL, "driver": _CALL, "hip_runtime": _CALL, "cuda_sync": _SYNC,
+    "cuda_runtime": _CALL, "runtime": _CALL, "cuda_driver": _CALL, "driver": _CALL, "hip_runtime": _CALL, "xpu_runtime": _CALL,
+    "privateuse1_runtime": _CALL, "cuda_sync": _SYNC,
     "cpu_op": _OP, "operator": _OP, "user_annotation": _NOTE, "fwdbwd": _LINK, "forward_backward": _LINK,
 }  # fmt: skip
 _COMMUNICATES = re.compile(r"record_param_comms|nccl:|c10d::|gloo:")
@@ -52,27 +54,6 @@ def read_capture(source: str | os.PathLike[str] | bytes, label: str = "") -> Cap
         return _Reader(Events(source, label or "the trace"), label or "the trace").capture()
     path = os.fspath(source)
     return _Reader(Events(read_bytes(path), label or path), label or path).capture()
-
-
-def call_kind(name: str) -> CallKind:
-    """What a runtime or driver call of this name does.
-
-    >>> call_kind("cudaLaunchKernelExC").name, call_kind("cuMemcpyDtoH_v2").name, call_kind("hipStreamWaitEvent").name
-    ('LAUNCH', 'BLOCKING_COPY', 'EVENT_WAIT')
-    """
-    lowered = name.lower()
-    if "memcpy" in lowered and "async" not in lowered:
-        return CallKind.BLOCKING_COPY
-    if ("launch" in lowered and "hostfunc" not in lowered) or "memcpy" in lowered or "memset" in lowered:
-        return CallKind.LAUNCH
-    for words, kind in (
-        ("eventrecord", CallKind.EVENT_RECORD), ("streamwaitevent", CallKind.EVENT_WAIT),
-        ("streamsynchronize", CallKind.STREAM_SYNC), ("eventsynchronize", CallKind.EVENT_SYNC),
-        ("devicesynchronize", CallKind.DEVICE_SYNC), ("ctxsynchronize", CallKind.DEVICE_SYNC),
-    ):  # fmt: skip
-        if words in lowered:
-            return kind
-    return CallKind.OTHER
 
 
 def _number(value: Any, default: int = -1) -> int:
@@ -156,7 +137,7 @@ class _Reader:
                 ts = event["ts"]
                 if self._origin is None and abs(ts) < _LATEST_US:
                     self._origin = int(ts)
-                start = float(ts - self._origin)  # type: ignore[operator]  # None raises TypeError: no usable time
+                start = float(ts - self._origin)  # without an origin: TypeError, no usable time
                 if kind == _LINK:
                     place = self._ends.setdefault(event.get("id"), [])
                     place.append((ph, self._thread(event), start))

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from distsim import simulate
+from distsim.analysis.activity import activities
 from distsim.analysis.critical import critical_path
 from distsim.analysis.explain.bounds import bounds
 from distsim.analysis.explain.findings import explain
-from distsim.analysis.explain.precedence import precedence, told_by, with_senders
 from distsim.analysis.explain.slack import slack
-from distsim.analysis.explain.source import source_of
+from distsim.analysis.source import source_of, told_by, with_senders
 from distsim.analysis.underway import under_way
 from distsim.cli.shipped import shipped
 from distsim.trace.graph import CollectiveType, Group, NodeType, PeerKind, TaskGraph
@@ -67,7 +67,7 @@ def run(graph, network="analytic"):
 def network_of(result, graph):
     told = told_by(result, source_of(result, graph))
     moving = with_senders(under_way(result), told, result.spans())
-    return moving, precedence(result, moving, told)
+    return moving, activities(result, moving, told)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -136,7 +136,7 @@ def test_law_without_the_trace_slack_is_an_upper_bound(graph):
     assume(all((one.type != NodeType.COMM_SEND).all() for one in graph.programs))  # messages are then found by their times
     result = run(graph)
     moving, network = network_of(result, graph)
-    rough = precedence(result, moving, None)
+    rough = activities(result, moving, None)
     assert not rough.complete
     assert (slack(result, moving, rough).end >= slack(result, moving, network).end).all()
 

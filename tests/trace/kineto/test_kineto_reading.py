@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from kineto_files import BACKWARD, KinetoFile, random_file
 
 from distsim.errors import TraceError
+from distsim.trace.kineto.calls import call_kind
 from distsim.trace.kineto.capture import CallKind, GpuKind
 from distsim.trace.kineto.kernels import CLASSES, is_communication, kernel_class
 from distsim.trace.kineto.measure import measure
-from distsim.trace.kineto.reading import call_kind, read_capture
+from distsim.trace.kineto.reading import read_capture
 from distsim.trace.kineto.sniff import is_capture, recognises
 
 US = 1_000_000

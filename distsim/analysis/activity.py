@@ -6,36 +6,42 @@ receive are two, to come and to go on, and a collective has a meeting between th
     member comes -> meeting (all have come) -> member goes on        receive is posted -> receive ends <- its send
 
 Edges are the dependencies, the order on every stream, meetings and messages. An activity begins when the last of its
-predecessors has ended, ``lag`` later (0 but for faults and what the results do not tell), and takes ``length``.
+predecessors has ended, ``lag`` later (0 but for faults and what the results do not tell), and takes ``length``. With other
+lengths it tells, to first order, another run: streams keep their order.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distsim.analysis.explain.source import Source, rank_rows
 from distsim.analysis.intervals import Ints
+from distsim.analysis.source import Told
 from distsim.analysis.underway import UnderWay, is_kind
 from distsim.errors import DistsimError
 from distsim.result import Result, SpanTable
 from distsim.trace.critical import longest
-from distsim.trace.matching import messages
-
-#: tasks of all ranks beyond which the send of a receive is found by times instead of by counting the channel's messages
-_COUNTED = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Precedence:
+class Path:
+    """The longest path through a run's activities."""
+
+    makespan: int  #: ps
+    rows: Ints  #: of the span table, in order of time: tasks whose own length lies on the path
+    spent: Ints  #: ps of each on it, lags included
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Activities:
     """Activities 0 .. n-1 are the ends of the n spans; then come the arrivals of members and receives, then the meetings."""
 
     spans: int
     begins: Ints  #: per span: the activity that its predecessors lead to
-    source: Ints  #: edges: this activity ends ...
+    source: Ints  #: edges, ascending: this activity ends ...
     target: Ints  #: ... before that one begins
     end: Ints  #: per activity, ps, as it was
     lag: Ints
@@ -45,22 +51,44 @@ class Precedence:
     def __len__(self) -> int:
         return len(self.end)
 
+    def lengths(self, took: Ints) -> Ints:
+        """Of all activities, where the task of row i takes ``took[i]`` ps once it moves (a collective: once all have come; a
+        receive is only waited for)."""
+        return np.concatenate((took, self.length[self.spans :]))
+
     def ends(self, length: Ints | None = None) -> Ints:
         """When each activity would end if they took this long (default: as long as they took, which gives ``end``)."""
         return self._longest(self.lag + (self.length if length is None else length), self.source, self.target)
 
     def tails(self) -> Ints:
         """Per activity: the longest way from its end to the end of the run."""
-        weight = self.lag + self.length
-        return self._longest(weight, self.target, self.source) - weight
+        weight, order = self.lag + self.length, np.argsort(self.target, kind="stable")
+        return self._longest(weight, self.target[order], self.source[order]) - weight
+
+    def path(self, end: Ints) -> Path:
+        """The path that decides these :meth:`ends`; of equals the first."""
+        if not len(end):
+            return Path(0, np.zeros(0, np.int64), np.zeros(0, np.int64))
+        released = np.zeros(len(end), np.int64)
+        np.maximum.at(released, self.target, end[self.source])
+        binding = np.flatnonzero(end[self.source] == released[self.target])[::-1]
+        cause = np.full(len(end), -1, np.int64)
+        cause[self.target[binding]] = self.source[binding]
+        at, chain = int(np.argmax(end)), []
+        while at >= 0:
+            chain.append(at)
+            at = int(cause[at])
+        events = np.array(chain[::-1], np.int64)
+        events = events[events < self.spans]
+        return Path(int(end.max()), events, (end - released)[events])
 
     def _longest(self, weight: Ints, source: Ints, target: Ints) -> Ints:
+        """``source`` ascending."""
         n = len(self)
         next_ptr = np.concatenate((np.zeros(1, np.int64), np.cumsum(np.bincount(source, minlength=n))))
-        after = target[np.argsort(source, kind="stable")]
         run, compiled = longest.for_work(2 * (n + len(source)))
         space = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        columns: list[Any] = [weight, np.bincount(target, minlength=n), next_ptr, after, *space]
+        columns: list[Any] = [weight, np.bincount(target, minlength=n), next_ptr, target, *space]
         if not compiled:
             columns = [column.tolist() for column in columns]
         if run(n, *columns) < n:
@@ -68,33 +96,13 @@ class Precedence:
         return np.asarray(columns[4], np.int64)
 
 
-class Told(NamedTuple):
-    """What a trace tells, in rows of the span table. Where it counts no messages, sends are found by their times."""
-
-    needed: Ints  #: this row has to end ...
-    needs: Ints  #: ... before that one
-    sends: Ints  #: this send is for ...
-    gets: Ints  #: ... that receive
-
-    def among(self, new: Ints) -> Told:
-        """Of some rows: ``new`` is their number, -1 for the others."""
-        kept = (new[self.needed] >= 0) & (new[self.needs] >= 0), (new[self.sends] >= 0) & (new[self.gets] >= 0)
-        return Told(new[self.needed[kept[0]]], new[self.needs[kept[0]]], new[self.sends[kept[1]]], new[self.gets[kept[1]]])
+def once_moving(spans: SpanTable, moving: UnderWay) -> Ints:
+    """ps that each row took once it could do nothing but take its time: a member from the last arrival, a receive none."""
+    took = np.where(moving.collective >= 0, spans.end - moving.since, spans.end - spans.start)
+    return np.where(is_kind(spans, "recv"), 0, took)
 
 
-def with_senders(moving: UnderWay, told: Told | None, spans: SpanTable) -> UnderWay:
-    """With the sends that receives really waited for, where the trace tells them; by their times alone, messages that move side
-    by side can be taken for each other."""
-    if told is None or not len(told.gets):
-        return moving
-    waited = spans.end[told.gets] > spans.start[told.gets]
-    sends, gets = told.sends[waited], told.gets[waited]
-    since, send = moving.since.copy(), moving.send.copy()
-    since[gets], send[gets] = np.clip(spans.start[sends], spans.start[gets], spans.end[gets]), sends
-    return UnderWay(since, moving.collective, send)
-
-
-def precedence(result: Result, moving: UnderWay, told: Told | None) -> Precedence:
+def activities(result: Result, moving: UnderWay, told: Told | None) -> Activities:
     """Make it. ``told``: what the trace tells; None: only the dependencies that ended last are known.
 
     Raises DistsimError where spans contradict each other so that they wait in a circle.
@@ -109,14 +117,10 @@ def precedence(result: Result, moving: UnderWay, told: Told | None) -> Precedenc
     met, meeting = np.unique(moving.collective[members], return_inverse=True)
     meeting = n + len(issued) + meeting.ravel()
 
-    start, length = spans.start.copy(), spans.end - spans.start
-    start[members], length[members] = moving.since[members], (spans.end - moving.since)[members]
-    start[receives], length[receives] = spans.end[receives], 0
     gathered = np.zeros(len(met), np.int64)
     np.maximum.at(gathered, meeting - n - len(issued), moving.since[members])
-    start = np.concatenate((start, spans.start[issued], gathered))
-    length = np.concatenate((length, np.zeros(len(issued) + len(met), np.int64)))
-    end = start + length
+    length = np.concatenate((once_moving(spans, moving), np.zeros(len(issued) + len(met), np.int64)))
+    end = np.concatenate((spans.end, spans.start[issued], gathered))
 
     if told is None:
         needs = np.flatnonzero(spans.released_by >= 0)
@@ -133,26 +137,26 @@ def precedence(result: Result, moving: UnderWay, told: Told | None) -> Precedenc
         (told.needed, begins[told.needs]), (begins[members], meeting), (meeting, members), (begins[receives], receives),
         (sends, gets), (before, begins[then]),
     ]  # fmt: skip
-    from_, to = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    made = _timed(from_, to, n, begins, start, end, length, complete)
+    made = _timed(pairs, n, begins, end, length, complete)
     try:
         made.tails()
     except DistsimError:  # tasks of no length at one instant, whose order on their stream the times do not tell
         pairs[-1] = (before[~empty], begins[then[~empty]])
-        from_, to = (np.concatenate(column) for column in zip(*pairs, strict=True))
-        made = _timed(from_, to, n, begins, start, end, length, complete)
+        made = _timed(pairs, n, begins, end, length, complete)
     return made
 
 
-def _timed(
-    source: Ints, target: Ints, n: int, begins: Ints, start: Ints, end: Ints, length: Ints, complete: bool
-) -> Precedence:  # fmt: skip
+def _timed(pairs: list[tuple[Ints, Ints]], n: int, begins: Ints, end: Ints, length: Ints, complete: bool) -> Activities:
     """With lags. An edge that the times contradict is none: spans cut short by a fault, guesses about messages."""
+    source, target = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    start = end - length
     held = end[source] <= start[target]
     source, target = source[held], target[held]
+    order = np.argsort(source, kind="stable")
+    source, target = source[order], target[order]
     released = np.zeros(len(end), np.int64)
     np.maximum.at(released, target, end[source])
-    return Precedence(n, begins, source, target, end, start - released, length, complete)
+    return Activities(n, begins, source, target, end, start - released, length, complete)
 
 
 def _streams(spans: SpanTable) -> tuple[Ints, Ints, NDArray[np.bool_]]:
@@ -164,45 +168,3 @@ def _streams(spans: SpanTable) -> tuple[Ints, Ints, NDArray[np.bool_]]:
     same = (spans.stream[one] == spans.stream[two]) & (spans.rank[one] == spans.rank[two])
     one, two = one[same], two[same]
     return one, two, (spans.end[one] == spans.start[one]) & (spans.end[two] == spans.start[two])
-
-
-def told_by(result: Result, source: Source) -> Told | None:
-    """What the trace of a result tells; None where there is none."""
-    spans, graph, orders = result.spans(), source.graph, source.orders
-    if graph is None:
-        return None
-    first, _ = rank_rows(spans.rank)
-    base = np.full(graph.ranks, -1, np.int64)
-    base[spans.rank[first]] = first
-    if result.representative is not None:
-        base = base[result.representative]
-    place = []
-    for order in orders:
-        at = np.empty(len(order), np.int64)
-        at[order] = np.arange(len(order))
-        place.append(at)
-    edges = [
-        (place[number][program.dep], place[number][np.repeat(np.arange(len(program)), np.diff(program.dep_ptr))])
-        for number, program in enumerate(graph.programs)
-    ]
-    shown = spans.rank[first].tolist()
-    none = np.zeros(0, np.int64)
-    needed, needs = (
-        np.concatenate([none, *(edges[int(graph.rank_program[rank])][side] + base[rank] for rank in shown)]) for side in (0, 1)
-    )
-    if graph.nodes > _COUNTED:
-        return Told(needed, needs, none, none)
-    m = messages(graph, [order.astype(np.int32) for order in orders])
-    pair = np.flatnonzero((m.receive[:-1] == 0) & (m.receive[1:] == 1)) if len(m.rank) else none
-    for column in (m.src, m.dst, m.tag, m.turn):
-        pair = pair[column[pair] == column[pair + 1]]
-    own = np.zeros(graph.ranks, np.bool_)
-    own[shown] = True
-    pair = pair[own[m.rank[pair + 1]]]
-    row = np.zeros(len(m.rank), np.int64)
-    programs = graph.rank_program[m.rank]
-    for number, at in enumerate(place):
-        mine = programs == number
-        row[mine] = at[m.row[mine]]
-    row += base[m.rank]
-    return Told(needed, needs, row[pair], row[pair + 1])
