@@ -89,7 +89,8 @@ def simulate(
         say(None, f"reading {shown(spec.trace)}")
         room = topology.hosts if isinstance(topology, Topology) else fixed_hosts(spec.topo)
         graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair, spec.ranks, room)
-    kept = recorded(graph, spec.communication, spec.model_fields_set | ({"topo"} if isinstance(topology, Topology) else set()))
+    fields = spec.model_fields_set | ({"topo"} if isinstance(topology, Topology) else set())
+    kept = recorded(graph, spec.communication, fields, spec.ranks)
     if graph.captured:
         spec = spec.model_copy(update={"communication": "recorded" if kept else "simulated"})
         if not kept:
@@ -204,6 +205,9 @@ def _of_coflows(graph: TaskGraph, topology: Topology, spec: RunSpec, progress: P
             f"--{idle[0].replace('_', '-')} has no effect on coflows, which take closed forms", where="--network coflow",
             fix="Leave it out, or take --network fluid.",
         )  # fmt: skip
+    if graph.captured and spec.communication == "recorded":
+        what = "coflows move over links, recorded times do not"
+        raise ConfigError(what, where="--communication recorded", fix="Leave it out.")
     options = dict(validated(Coflows.Params, "--network coflow", parse(spec.network)[1]))
     result = replay_folded(
         graph, topology, network="fluid" if options["contention"] else "analytic", fold=options["fold"], nccl=options["nccl"],

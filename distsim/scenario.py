@@ -126,12 +126,12 @@ class Scenario:
 
             done = simulate_trace(self.spec, progress=progress)
             return dataclasses.replace(done, spec=dict(done.spec) | {"profile": "astra"})
-        if self._whole_run:
+        if self.whole_run:
             return simulate(self.spec, progress=progress)
         return replay(self._read, self.topology, self.spec, progress or (lambda fraction, what: None))
 
     @property
-    def _whole_run(self) -> bool:
+    def whole_run(self) -> bool:
         return isinstance(self.spec, RunSpec) and self.spec.network.partition(":")[0] == "loggops"
 
     @property
@@ -146,7 +146,7 @@ class Scenario:
         return (*self._links(), *self._devices(), *self._plain())
 
     def _links(self) -> list[Knob]:
-        if self.recorded or self._whole_run:
+        if self.recorded or self.whole_run:
             return []
         found, topology = [], self.topology
         for number, domain in enumerate(topology.domains):
@@ -161,7 +161,7 @@ class Scenario:
         return found
 
     def _devices(self) -> list[Knob]:
-        if self._whole_run:
+        if self.whole_run:
             return []
         speeds = Speeds.parse(self.spec.speeds)
         found = []
@@ -233,7 +233,7 @@ class Scenario:
 
     def _unknown(self, name: str) -> UnknownNameError:
         known = [one.name for one in self.knobs()]
-        if not self.recorded and not self._whole_run:
+        if not self.recorded and not self.whole_run:
             known += [f"link.{EVERY}.{attribute}" for attribute in ATTRIBUTES]
         return UnknownNameError("knob", name, known, where="whatif")
 
@@ -245,7 +245,7 @@ class Scenario:
                 fix="Set communication=simulated beside it.",
             )  # fmt: skip
         there = self.topology.domains
-        if self._whole_run or attribute not in ATTRIBUTES or domain not in (*there, EVERY):
+        if self.whole_run or attribute not in ATTRIBUTES or domain not in (*there, EVERY):
             raise self._unknown(name)
         factor = _factor(value)
         if factor is not None:

@@ -22,6 +22,8 @@ from typing import Any
 COMPILE_ABOVE = 200_000
 #: The same once numba is there (a trace was decoded by a compiled kernel, say): one more kernel takes 10-150 ms to load.
 COMPILE_ABOVE_LOADED = 50_000
+#: The same once it has been called in this process: what is left is to make arrays of the lists.
+COMPILE_ABOVE_READY = 10_000
 #: The same while the kernel has never been compiled on this machine: the compiler takes as long as some million steps.
 COMPILE_ABOVE_COLD = 3_000_000
 
@@ -40,6 +42,9 @@ class Kernel:
         self._source = function
         self._interpreted: Callable[..., Any] | None = None
         self._compiled: Callable[..., Any] | None = None
+        self._mark = ""
+        self._known: bool | None = None  # compiled before this process; None: not looked yet
+        self._spent = 0  # steps that this process has had interpreted
 
     def __call__(self, *args: Any) -> Any:
         return self.interpreted(*args)
@@ -58,6 +63,9 @@ class Kernel:
 
     def _fingerprint(self) -> str:
         """Changes with the code, with the numbers among its globals and with everything that it calls."""
+        # NOTE: kept, since jobs of many small parts ask thousands of times; globals of kernels are constants
+        if self._mark:
+            return self._mark
         code = self._source.__code__
         scope = self._source.__globals__
         parts = [_text(code)]
@@ -67,7 +75,8 @@ class Kernel:
                 parts.append(value._fingerprint())
             elif isinstance(value, int | float | str):
                 parts.append(f"{name}={value!r}")
-        return hashlib.blake2s("\n".join(parts).encode(), digest_size=8).hexdigest()
+        self._mark = hashlib.blake2s("\n".join(parts).encode(), digest_size=8).hexdigest()
+        return self._mark
 
     @property
     def interpreted(self) -> Callable[..., Any]:
@@ -101,20 +110,28 @@ class Kernel:
         beside = file.parent / "__pycache__"
         return any(beside.glob(name)) or any((Path.home() / ".cache" / "numba").rglob(name))
 
-    def for_work(self, steps: int) -> tuple[Callable[..., Any], bool]:
-        """(function, is_compiled) for a job of about ``steps`` elementary steps.
+    def for_work(self, steps: int, known: int = 0) -> tuple[Callable[..., Any], bool]:
+        """(function, is_compiled) for a job of about ``steps`` elementary steps, of which earlier calls have told ``known``.
 
+        Jobs that are small one by one are compiled once those before them, in this process, were as long as it takes.
         ``DISTSIM_KERNELS=python|compiled`` overrules (tests of law 5 run both).
         """
         choice = os.environ.get("DISTSIM_KERNELS", "")
-        above = COMPILE_ABOVE_LOADED if "numba" in sys.modules else COMPILE_ABOVE
-        if choice == "compiled" or (choice != "python" and steps > above and (steps > COMPILE_ABOVE_COLD or self._worth())):
+        if choice == "compiled" or (choice != "python" and self._worth(steps, self._spent + steps - known)):
             return self.compiled, True
+        self._spent += steps - known
         return self.interpreted, False
 
-    def _worth(self) -> bool:
-        """Compiled in this process or before it."""
-        return self._compiled is not None or self.on_disk()
+    def _worth(self, steps: int, spent: int) -> bool:
+        """Whether a job of so many steps, or so many in all since the process began, pays for getting the compiled form."""
+        if self._compiled is not None:
+            return steps > COMPILE_ABOVE_READY
+        above = COMPILE_ABOVE_LOADED if "numba" in sys.modules else COMPILE_ABOVE
+        if max(steps, spent) <= above or steps <= COMPILE_ABOVE_READY:
+            return False
+        if self._known is None:
+            self._known = self.on_disk()
+        return self._known or max(steps, spent) > COMPILE_ABOVE_COLD
 
 
 @functools.cache

@@ -171,7 +171,7 @@ class Analytic:
         the parts tell which links they use."""
         rows = len(transfers.src)
         self._work += 2 * rows
-        sweep, compiled = analytic_kernel.sweep.for_work(self._work)
+        sweep, compiled = analytic_kernel.sweep.for_work(self._work, self._work - 2 * rows)
         measure = analytic_kernel.measure.interpreted
         if compiled or self._paths.compiled:
             for known in (self._paths, self._routes, self._rows, self._hosts, self._links):

@@ -108,7 +108,7 @@ class FifoLinks:
 
     def expect(self, groups: int, rows: int) -> None:
         """Make room for so many more transfers in so many groups at once, where they are going to be admitted."""
-        if self._slots.compiled or fifo_kernel.admit.for_work(self._work + 8 * rows)[1]:
+        if self._slots.compiled or fifo_kernel.admit.for_work(self._work + 8 * rows, self._work + 8 * rows)[1]:
             self._compile()
             self._reserve(self._slot_blocks.end + rows + 2 * groups)
             self._room.reserve(self._room_blocks.end + 2 * rows)
@@ -120,7 +120,7 @@ class FifoLinks:
         """
         rows = len(transfers.src)
         self._work += 8 * rows
-        admit, compiled = fifo_kernel.admit.for_work(self._work)
+        admit, compiled = fifo_kernel.admit.for_work(self._work, self._work - 8 * rows)
         if compiled or self._paths.compiled:
             self._compile()
             admit = fifo_kernel.admit.compiled

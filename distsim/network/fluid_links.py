@@ -334,7 +334,7 @@ class FluidLinks:
     def _worth(self, steps: int) -> bool:
         """Whether the job, so many elementary steps longer, is worth the compiled kernels."""
         self._work += steps
-        return self.compiled or bool(fluid_events.run.for_work(self._work)[1])
+        return self.compiled or bool(fluid_events.run.for_work(self._work, self._work - steps)[1])
 
     def _push(self, time: float, row: int) -> None:
         # NOTE: interpreted whatever the form: one insertion a group is not worth loading one more compiled kernel.

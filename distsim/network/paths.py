@@ -148,8 +148,9 @@ class PathTable:
         Where transfers choose their way, these are all the routes of a pair, so many times as many. Asked for a great many,
         the table compiles itself.
         """
-        self._work += 2 * len(src) * self.choices
-        if number_pairs.for_work(self._work)[1]:
+        more = 2 * len(src) * self.choices
+        self._work += more
+        if number_pairs.for_work(self._work, self._work - more)[1]:
             self.compile()
         if self.compiled:
             sides = np.ascontiguousarray(src, dtype=np.int32), np.ascontiguousarray(dst, dtype=np.int32)

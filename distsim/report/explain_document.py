@@ -9,7 +9,7 @@ from typing import Any
 from distsim.analysis.explain.findings import Explanation
 from distsim.analysis.explain.ranks import RankTime
 from distsim.analysis.explain.story import Leg, Repeat
-from distsim.report.explain import answer
+from distsim.report.explain_rows import answer
 
 FORMAT = "distsim-explanation"
 #: version of the document's keys

@@ -2,8 +2,8 @@
 
 A process per rank, a thread per stream (more, where tasks of one stream overlap); a slice per task, in microseconds, with
 bytes, group, and how long it waited for other ranks. A receive is drawn from when its message sets out, as it may have been
-posted long before. Large runs are cut to ``RANKS`` ranks, the slowest and then the first, and to ``SPANS`` slices, whole ranks
-as far as possible; ``otherData`` says what is shown.
+posted long before; latencies beside all streams are left out. Large runs are cut to ``RANKS`` ranks, the slowest and then the
+first, and to ``SPANS`` slices, whole ranks as far as possible; ``otherData`` says what is shown.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from distsim.analysis.intervals import Ints
 from distsim.analysis.summary import Summary
 from distsim.analysis.underway import communicates, is_kind
-from distsim.result import Result
+from distsim.result import Result, SpanTable
 
 RANKS = 64  #: ranks shown at most
 SPANS = 300_000  #: slices shown at most
@@ -47,7 +47,8 @@ def _chosen(result: Result, summary: Summary, ranks: int, spans: int) -> tuple[I
     if summary.slowest is not None:
         order.insert(0, order.pop(summary.slowest))
     edges = np.searchsorted(table.rank, np.arange(result.ranks + 1))
-    visible = ~is_kind(table, "none")
+    # NOTE: latencies of launches and events are gaps between other tasks, thousands of them, of no stream
+    visible = ~is_kind(table, "none") & ~(is_kind(table, "delay") & (table.stream < 0))
     taken: list[Ints] = []
     room = spans
     for rank in order[:ranks]:
@@ -77,7 +78,7 @@ def _events(result: Result, summary: Summary, rows: Ints) -> Iterator[str]:
         thread = threads.get((rank, stream, number))
         if thread is None:
             thread = threads[rank, stream, number] = len(threads)
-            title = (spans.streams[stream] or spans.kinds[kind]) + (f" ({number + 1})" if number else "")
+            title = stream_title(spans, stream, kind) + (f" ({number + 1})" if number else "")
             yield f'{{"ph":"M","name":"thread_name","pid":{rank},"tid":{thread},"args":{{"name":{json.dumps(title)}}}}}'
         args = f'"row":{row}'
         if talks:
@@ -85,6 +86,12 @@ def _events(result: Result, summary: Summary, rows: Ints) -> Iterator[str]:
         title = names[name] if name >= 0 and spans.names[name] else kinds[kind]
         place = f'"pid":{rank},"tid":{thread},"ts":{_us(start)},"dur":{_us(end - start)}'
         yield f'{{"ph":"X","name":{title},"cat":{kinds[kind]},{place},"args":{{{args}}}}}'
+
+
+def stream_title(spans: SpanTable, stream: int, kind: int) -> str:
+    """What a row is called: its stream, or, where a task has none, by what its kind is. Numbers as in the table."""
+    named = spans.streams[stream] if stream >= 0 else ""
+    return named or ("latencies" if spans.kinds[kind] == "delay" else spans.kinds[kind])
 
 
 def _us(ps: int) -> str:

@@ -7,6 +7,7 @@ import io
 import os
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def page(found: Finding) -> Page:
         sections.append(Section(f"table{number + 1}", heading[:1].upper() + heading[1:], html))
     sections.append(Section("rows", "All points", _rows(found.rows)))
     made = [(name, value) for name, value in found.spec.items() if value is not None]
-    how = [("command", found.command), ("distsim", __version__), *made, *found.provenance.items()]
+    how = [("command", found.command), *made, *({"distsim": __version__} | dict(found.provenance)).items()]
     about = "".join(paragraph(note) for note in found.notes) + pairs([(name, _said(value)) for name, value in how if value])
     sections.append(Section("made", "How it was made", about))
     return Page(f"distsim study {found.study}", found.answer, tuple(sections), (), found.warnings)
@@ -96,6 +97,8 @@ def write(found: Finding, folder: str) -> None:
     except OSError as error:
         raise ConfigError(f"cannot be made: {error.strerror or error}", where=folder) from None
     short = {key: value for key, value in document(found).items() if key != "rows"}
+    # what the page shows beside the rows, so that it can be made again (reopen.py)
+    short["shown"] = {"tables": [asdict(one) for one in found.tables], "charts": [asdict(one) for one in found.charts]}
     making: dict[str, Callable[[Path], object]] = {
         "results.csv": lambda part: part.write_text(_csv(found.rows), encoding="utf-8"),
         "results.parquet": lambda part: _parquet(part, found),

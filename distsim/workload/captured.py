@@ -18,21 +18,28 @@ NETWORK_FIELDS = ("topo", "network", "collectives", "routing", "algorithm", "eve
 KEPT = "communication takes its recorded transfer times; no network is simulated (--topo or --communication simulated does)"
 
 
-def recorded(graph: TaskGraph, asked: str, given: Collection[str]) -> bool:
+def recorded(graph: TaskGraph, asked: str, given: Collection[str], ranks: int | None = None) -> bool:
     """Whether communication keeps its recorded times.
 
     Args:
         asked: auto, recorded or simulated.
         given: fields of the run that its user has set.
+        ranks: that the run is asked to have; None: those of the trace.
 
-    Raises: ConfigError where recorded times are asked of a trace that has none.
+    Raises: ConfigError where recorded times are asked of a trace that has none, or for other ranks than it has.
     """
     if asked == "recorded" and not graph.captured:
         raise ConfigError(
             "the trace was not captured: it has no transfer times of collectives", where="--communication recorded",
             fix="Leave it out.",
         )  # fmt: skip
-    return graph.captured and (asked == "recorded" or (asked == "auto" and not set(NETWORK_FIELDS) & set(given)))
+    kept = graph.captured and (asked == "recorded" or (asked == "auto" and not set(NETWORK_FIELDS) & set(given)))
+    if kept and ranks not in (None, graph.ranks):
+        raise ConfigError(
+            f"recorded times are of the {graph.ranks} captured rank{'s' if graph.ranks > 1 else ''}, not of {ranks}",
+            where="--ranks", fix="Leave it out; or simulate the network (--communication simulated, or --topo).",
+        )  # fmt: skip
+    return kept
 
 
 def whole(graph: TaskGraph, ranks: int | None) -> TaskGraph:
@@ -46,3 +53,12 @@ def whole(graph: TaskGraph, ranks: int | None) -> TaskGraph:
     from distsim.trace.kineto.expand import expand
 
     return expand(graph, ranks)
+
+
+def no_captures(graph: TaskGraph, option: str) -> None:
+    """Raises ConfigError for a captured trace, which profiles of other tools have no place for."""
+    if graph.captured:
+        raise ConfigError(
+            f"a captured trace cannot run with {option}, which knows no latencies of launches, streams or recorded transfers",
+            where=graph.source, fix=f"Leave {option} out.",
+        )  # fmt: skip

@@ -24,7 +24,7 @@ from distsim.analysis.whatif.times import (
     moved,
     same_shape,
 )
-from distsim.analysis.whatif.together import Episodes
+from distsim.analysis.whatif.together import Asked, Units
 from distsim.cost.speeds import Speeds
 from distsim.result import COMPUTE, Result
 from distsim.scenario import Scenario
@@ -89,9 +89,10 @@ class Recorded:
         """
         base, before = self._base, self._computing
         after = computing(changed, source, self.result.spans())
-        if changed.recorded:
+        same = network_of(changed) == network_of(self.scenario)
+        if changed.recorded or (same and (changed.profile or changed.whole_run)):
             return base + after - before
-        level = None if network_of(changed) == network_of(self.scenario) else alone_of(changed)
+        level = None if same else alone_of(changed)
         calls = communication(source, self.result.spans())
         was = self._alone
         now = was if level is None else moved(*calls, level)
@@ -101,8 +102,8 @@ class Recorded:
             added = np.where(talks, added * self._bytes_ratio(changed, calls), added)
         found = after + now + added
         level = level or self._level
-        if isinstance(level, OnLevel) and isinstance(self._level, OnLevel) and len(self._episodes):
-            found = self._met(found, calls, level)
+        if isinstance(level, OnLevel) and level.contends(calls[0], calls[1][self._units.row]) and self._met is not None:
+            found = self._meeting(found, Asked(self._units, *calls, level))
             now = np.where(talks, was * found / np.where(talks, base, 1.0), now)
         slowed = (before > 0) & (added > _ROUNDING)
         if slowed.any():
@@ -110,16 +111,16 @@ class Recorded:
             found = np.where(slowed, after + added, found)
         return found
 
-    def _met(self, durations: Floats, calls: tuple[tuple[Call, ...], Ints], level: OnLevel) -> Floats:
-        """With what communications that met take at the instants that these durations, in turn, give them."""
-        met, spans = self._episodes, self.result.spans()
-        mine = np.flatnonzero(met.unit >= 0)
-        recorded = (spans.end - self.moving.since)[met.row]
+    def _meeting(self, durations: Floats, asked: Asked) -> Floats:
+        """With what communications take at the instants that the longest paths with these durations, in turn, give them."""
+        assert self._met is not None
+        units, spans = self._met
+        mine, row = np.flatnonzero(units.of >= 0), units.row
         for _ in range(_ROUNDS):
-            start = (self._ends(durations)[: len(spans)] - np.rint(durations).astype(np.int64))[met.row]
-            took = recorded + met.took(*calls, start, level) - self._met_before
+            end = self._ends(durations)[row]
+            took = asked.took(end - np.rint(durations[row]).astype(np.int64), end)
             made = durations.copy()
-            made[mine] = took[met.unit[mine]]
+            made[mine] = (took)[units.of[mine]]
             if np.array_equal(made, durations):
                 break
             durations = made
@@ -158,8 +159,9 @@ class Recorded:
     @cached_property
     def _episodes(self) -> Episodes:
         assert isinstance(self._level, OnLevel)
-        slowed = (self._alone > 0) & (self._base > self._alone + _ROUNDING)
-        return Episodes(self.result.spans(), self.moving, *self._calls, slowed, self._level)
+        added = np.where(self._alone > 0, self._base - self._alone, 0)
+        waited = np.where(added > _ROUNDING, added, 0).astype(np.int64)
+        return Episodes(self.result.spans(), self.moving, *self._calls, waited, self._level)
 
     @cached_property
     def _met_before(self) -> Ints:

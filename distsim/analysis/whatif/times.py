@@ -19,7 +19,7 @@ from distsim.cost.recorded import Recorded
 from distsim.engine.placement import Placer
 from distsim.engine.task import CollectiveCall, MessageCall
 from distsim.network.coflow import Coflows
-from distsim.network.model import NEVER, NO_LANE, Transfers
+from distsim.network.model import NEVER, NO_LANE, Finished, Transfers
 from distsim.network.spec import build_network
 from distsim.params import parse, validated
 from distsim.result import Result, SpanTable
@@ -96,20 +96,25 @@ class OnLevel:
 
     def _ask(self, calls: tuple[Call, ...], starts: tuple[int, ...]) -> tuple[int, ...]:
         network, begin = self._network, self._now
-        took, running = [0] * len(calls), {}
+        took = [0] * len(calls)
+        running: dict[int, int] = {}  # number of a group -> number of its call
+
+        def ended(finished: Sequence[Finished]) -> bool:
+            for one in finished:
+                number = running.pop(one.group)
+                took[number] = one.at - begin - starts[number]
+                self._now = one.at
+            return bool(finished)
+
         for number, (call, start) in enumerate(zip(calls, starts, strict=True)):
             transfers = self._transfers(call)
             if transfers is None:
                 continue
-            while finished := network.run_until(begin + start):
-                for one in finished:
-                    took[running[one.group]] = one.at - begin - starts[running.pop(one.group)]
+            while ended(network.run_until(begin + start)):
+                pass
             running[network.start(transfers, begin + start)] = number
-            self._now = begin + start
         while running:
-            for one in network.run_until(NEVER - 1):
-                took[running[one.group]] = one.at - begin - starts[running.pop(one.group)]
-                self._now = one.at
+            ended(network.run_until(NEVER - 1))
         return tuple(took)
 
     def _transfers(self, call: Call) -> Transfers | None:

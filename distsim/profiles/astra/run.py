@@ -29,6 +29,7 @@ from distsim.trace.files import paths_of
 from distsim.trace.graph import CollectiveType, NodeType, TaskGraph
 from distsim.trace.read import read_trace
 from distsim.units import parse_bandwidth, parse_flops
+from distsim.workload.captured import no_captures
 from distsim.workload.spans import span_columns
 
 PS = 1000  #: picoseconds in ASTRA-sim's cycle, the nanosecond
@@ -51,6 +52,7 @@ def simulate_trace(spec: Any, progress: Callable[[float | None, str], None] | No
             "--profile astra knows no timed events, as ASTRA-sim has none", where="--events", fix="Leave one of them out."
         )
     graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair, spec.ranks)
+    no_captures(graph, "--profile astra")
     graph = Speeds.parse(spec.speeds, graph.ranks).on(graph)
     topology = build(spec.topo, graph.ranks)
     config = with_algorithms(config_of_topology(topology, spec.network), spec.algorithm)

@@ -22,6 +22,7 @@ from distsim.trace.graph import TaskGraph
 from distsim.trace.read import read_trace
 from distsim.trace.schedule import ANY, RECV, SEND, Schedule
 from distsim.units import PS_PER_NS, PS_PER_S
+from distsim.workload.captured import no_captures
 
 #: why some options decide nothing here
 _IDLE = {
@@ -63,6 +64,7 @@ def simulate_spec(
     if schedule is None:
         if graph is None:
             graph = read_trace(spec.trace, spec.groups, spec.strict, spec.repair, spec.ranks)
+        no_captures(graph, "--network loggops")
         options = CollectiveOptions.parse(spec.algorithm, chunks=spec.splits)
         schedule, warnings = lower(graph, cost(graph), options), graph.defects
     else:

@@ -12,7 +12,7 @@ from distsim.report.html.section import Page
 def page(first: str, second: str, title: str = "") -> Page:
     """The page of two folders; the second is measured by the first.
 
-    Raises: ConfigError where they are of different kinds, or one cannot be read.
+    Raises: ConfigError where they are of different kinds, of one that is not compared, or one cannot be read.
     """
     kinds = kind_of(first), kind_of(second)
     if kinds[0] != kinds[1]:
@@ -24,7 +24,12 @@ def page(first: str, second: str, title: str = "") -> Page:
         return compare_runs.page(first, second, title)
     if kinds[0] == serving_document.FORMAT:
         return compare_services.page(first, second, title)
-    return compare_studies.page(first, second, title)
+    if kinds[0] == "distsim-sweep":
+        return compare_studies.page(first, second, title)
+    raise ConfigError(
+        f"results of {_made(kinds[0])} have no page side by side", where="report", expected="two runs, services or sweeps",
+        fix="Make the page of each.",
+    )  # fmt: skip
 
 
 def _made(kind: str) -> str:

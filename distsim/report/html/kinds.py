@@ -21,6 +21,7 @@ KINDS = {
     "distsim-results": ("distsim.report.html.run", "distsim run -o, distsim train -o"),
     "distsim-serving": ("distsim.report.html.serving", "distsim serve -o"),
     "distsim-sweep": ("distsim.report.html.sweep", "distsim sweep, distsim capacity -o"),
+    "distsim-study": ("distsim.studies.reopen", "distsim study -o"),
 }
 
 

@@ -28,7 +28,10 @@ def section(result: Result, summary: Summary) -> Section | None:
         return None
     used = int(np.count_nonzero(result.links.bytes))
     if not used and not result.links.busy.any():
-        return Section("links", "Links", paragraph(f"No link of {result.topology.spec} carried anything.", "note"))
+        said = f"No link of {result.topology.spec} carried anything."
+        if result.spec.get("communication") == "recorded":
+            said = "Communication took its recorded times: no network was simulated. --topo SPEC simulates one."
+        return Section("links", "Links", paragraph(said, "note"))
     drawn = picture(result.topology)
     html = [
         paragraph(f"{drawn.title}. {used:,} of {result.topology.links:,} directed links carried anything. "

@@ -12,23 +12,26 @@ def escape(text: object) -> str:
 
 
 def table(
-    head: Sequence[str], rows: Iterable[Sequence[object]], *, text: int = 1, caption: str = "", sort: bool = True,
+    head: Sequence[str], rows: Iterable[Sequence[object]], *, text: int = 1, long: int = -1, caption: str = "",
+    sort: bool = True,
     keys: Sequence[Sequence[float | str | None]] | None = None, links: Sequence[Mapping[str, object]] | None = None,
 ) -> str:  # fmt: skip
     """A table; its first ``text`` columns are words, the others numbers; nothing in it is HTML yet.
 
     Args:
+        long: a column of sentences, which take several lines.
         sort: whether a click on a head sorts by it.
         keys: per row and column what to sort by, where the cell's own text would mislead (``1.5 ms``).
         links: per row attributes ``data-NAME=value``, by which the page's scripts find what a row stands for.
     """
-    heads = "".join(f'<th scope="col"{"" if k < text else " class=n"}>{escape(name)}</th>' for k, name in enumerate(head))
+    kinds = [" class=long" if k == long else "" if k < text else " class=n" for k in range(len(head))]
+    heads = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for kind, name in zip(kinds, head, strict=True))
     body = []
     for number, row in enumerate(rows):
         cells = []
         for k, cell in enumerate(row):
             key = keys[number][k] if keys else None
-            more = ("" if k < text else " class=n") + (f' data-key="{escape(key)}"' if key is not None else "")
+            more = kinds[k] + (f' data-key="{escape(key)}"' if key is not None else "")
             cells.append(f"<td{more}>{escape(cell)}</td>")
         named = "".join(f' data-{name}="{escape(value)}"' for name, value in (links[number] if links else {}).items())
         body.append(f"<tr{named}>{''.join(cells)}</tr>")

@@ -56,7 +56,7 @@ def section(result: Result, summary: Summary, arranged: Arranged) -> Section | N
         "last task to end, back to what let it start or go on. Shortening anything else leaves the step as it is."
     )
     html = [
-        paragraph(told, "note"), '<div class="columns"><div>',
+        paragraph(told, "note"), '<div class="columns lead"><div>',
         table(("kind", "time", "share"), by_kind, sort=False, caption="By kind"), "</div><div>",
         table(("task", "kind", "count", "time", "share"), tasks, text=2, keys=task_keys, caption="By task, the longest"),
         "</div></div>",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
+from distsim.analysis.steps import steps
 from distsim.analysis.summary import Summary, summarise
 from distsim.report.answer import answer
-from distsim.report.html import breakdown, communication, events, links, path, provenance, timeline, training
+from distsim.report.html import breakdown, captured, communication, events, links, path, provenance, timeline, training, why
 from distsim.report.html.section import Figure, Page, Section
 from distsim.report.html.shown import chosen
 from distsim.report.reopen import reopen
@@ -36,6 +38,8 @@ def sections(result: Result, summary: Summary, step: training.Step | None) -> tu
         breakdown.section(result, summary),
         events.section(result),
         training.section(step) if step else None,
+        why.section(result, arranged),
+        captured.section(result, summary),
         timeline.section(result, summary, shown, arranged),
         path.section(result, summary, arranged),
         communication.section(summary),
@@ -49,10 +53,10 @@ def sections(result: Result, summary: Summary, step: training.Step | None) -> tu
 def _figures(result: Result, summary: Summary, step: training.Step | None) -> tuple[Figure, ...]:
     """The numbers of the head."""
     share = summary.breakdown.average()
-    made = [Figure("Step", format_time(result.makespan), f"{result.ranks:,} rank{'s' if result.ranks > 1 else ''}")]
+    made = [_step(result)]
     made += step.figures if step else []
     made += [
-        Figure("Computing", _percent(share["compute"]), "of the step, mean of ranks"),
+        Figure("Computing", _percent(share["compute"]), "of the time, mean of ranks"),
         Figure("Exposed communication", _percent(share["exposed"]), _most_exposed(summary)),
         Figure("Idle", _percent(share["idle"]), _waiting(result, summary)),
     ]
@@ -60,6 +64,16 @@ def _figures(result: Result, summary: Summary, step: training.Step | None) -> tu
         busiest = summary.links[0]
         made.append(Figure("Busiest link", _percent(busiest.utilisation), f"{busiest.name} ({busiest.domain})"))
     return tuple(made)
+
+
+def _step(result: Result) -> Figure:
+    """How long; of a captured trace of several iterations, how long each."""
+    ranks = f"{result.ranks:,} rank{'s' if result.ranks > 1 else ''}"
+    found = steps(result)
+    if len(found) < 2:
+        return Figure("Step", format_time(result.makespan), ranks)
+    middle = round(median(one.span_ps for one in found))
+    return Figure("Step", format_time(middle), f"median of {len(found):,} in {format_time(result.makespan)}, {ranks}")
 
 
 def _most_exposed(summary: Summary) -> str:

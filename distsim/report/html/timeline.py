@@ -19,7 +19,7 @@ from distsim.report.html.columns import narrow, packed, packed_json
 from distsim.report.html.markup import escape, paragraph
 from distsim.report.html.section import Section
 from distsim.report.html.shown import Shown
-from distsim.report.timeline import lanes
+from distsim.report.timeline import lanes, stream_title
 from distsim.result import Result, SpanTable
 
 #: the clock of the page has at most so many ticks; times are exact in runs up to 2 ms, to 1 part in 2 billion beyond
@@ -45,12 +45,21 @@ def arrange(result: Result, summary: Summary, shown: Shown) -> Arranged:
     # NOTE: a receive is drawn from when its message sets out, as it may have been posted long before
     begin = spans.start[rows] + np.where(is_kind(spans, "recv")[rows], waited, 0)
     lane = lanes(spans.rank[rows], spans.stream[rows], begin, spans.end[rows])
-    stream = spans.stream[rows]
-    computing = np.isin(stream, np.unique(stream[is_kind(spans, "compute")[rows]]))  # these streams come first
-    order = np.lexsort((begin, lane, stream, ~computing, spans.rank[rows]))
+    order = np.lexsort((begin, lane, spans.stream[rows], _standing(spans, rows), spans.rank[rows]))
     place = np.full(len(spans) + 1, -1, np.int64)
     place[rows[order]] = np.arange(len(rows))
     return Arranged(rows[order], begin[order], waited[order], lane[order], place)
+
+
+def _standing(spans: SpanTable, rows: Ints) -> Ints:
+    """Per task the place of its stream among those of a rank: that compute, others of the device, of the host, latencies."""
+    stream = spans.stream[rows]
+
+    def has(kind: str) -> NDArray[np.bool_]:
+        return np.isin(stream, np.unique(stream[is_kind(spans, kind)[rows]]))
+
+    place = np.where(has("compute"), 0, np.where(has("host"), 2, 1))
+    return np.where(is_kind(spans, "delay")[rows] & (stream < 0), 3, place)
 
 
 def section(
@@ -110,7 +119,7 @@ def _rows(spans: SpanTable, rows: Ints, lane: Ints) -> list[dict[str, Any]]:
     counts = np.diff(np.append(first, len(rows)))
     found = []
     for k, count in zip(first.tolist(), counts.tolist(), strict=True):
-        title = (spans.streams[stream[k]] if stream[k] >= 0 else "") or spans.kinds[spans.kind[rows[k]]]
+        title = stream_title(spans, int(stream[k]), int(spans.kind[rows[k]]))
         again = f" ({int(lane[k]) + 1})" if lane[k] else ""
         found.append({"rank": int(rank[k]), "title": title + again, "tasks": count})
     return found

@@ -7,11 +7,13 @@ nothing is simulated), and the spans, which say when everything ran.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
 
 from distsim.analysis.training import PARTS, Breakdown, breakdown, providers
 from distsim.command import is_training
 from distsim.errors import DistsimError
+from distsim.report.html import lines
 from distsim.report.html.markup import chart, paragraph, table
 from distsim.report.html.section import Figure, Section
 from distsim.report.training import answer
@@ -19,6 +21,11 @@ from distsim.result import Result
 from distsim.training import Training, TrainSpec, execution_graph, job
 from distsim.units import format_size, format_time
 from distsim.workload.training.memory import memory_of
+from distsim.workload.training.memory.timeline import timeline
+
+
+#: stages that have a line of their own
+_STAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +102,34 @@ def memory(step: Step) -> Section | None:
         "bytes": [sizes[name] for name in names],
     }  # fmt: skip
     full = step.training.memory.worst
+    through = _through(step.training)
+    data["charts"] = lines.data([through])["charts"]
     html = [
         paragraph(f"At its fullest ({full.moment}), stage {full.stage} takes {format_size(full.device)} of the "
                   f"{format_size(gpu.memory)} of {gpu.name}.", "note"),
         chart("memory-stages", "Memory of every pipeline stage by term; the table below says the same", 80 + 30 * len(stages)),
         table(("what", *(f"stage {one.stage}" for one in stages)), rows, keys=keys,
               caption="Memory of a GPU of every stage at its fullest"),
+        through.html(),
+        paragraph("Allocated tensors: weights, states and what forward passes keep for their backward passes; without "
+                  "fragmentation, CUDA and NCCL. The last slot is the optimizer's.", "note"),
     ]  # fmt: skip
-    return Section("memory", "Memory", "\n".join(html), data, ("training.js",), charts=True)
+    return Section("memory", "Memory", "\n".join(html), data, ("lines.js", "training.js"), charts=True)
+
+
+def _through(training: Training) -> lines.Chart:
+    """Allocated memory slot by slot of the pipeline's schedule, on a rank of each stage, or of some of many."""
+    work, stages = training.job, training.memory.stages
+    step = max(1, (len(stages) - 1) // (_STAGES - 1))
+    some = sorted({*range(0, len(stages), step), training.memory.worst.stage}) if len(stages) > _STAGES else range(len(stages))
+    drawn = []
+    for stage in some:
+        found = timeline(work.model, work.plan, work.stack, work.gpu, stage)
+        sizes = np.array([*(point.during for point in found.points), found.optimizer], np.float64) / 2**30
+        edges = np.arange(len(sizes) + 1, dtype=np.float64)
+        # NOTE: a level for every slot: both of its edges
+        drawn.append(lines.Line(f"stage {stage}", np.repeat(edges, 2)[1:-1], np.repeat(sizes, 2)))
+    return lines.Chart("memory-slots", "Memory through the step", "slot of the schedule", "GiB", tuple(drawn), x_kind="")
 
 
 def _sum(terms: list[dict[str, int]], name: str) -> int:

@@ -15,7 +15,7 @@ from distsim.errors import ConfigError
 from distsim.report.html.markup import escape, paragraph
 from distsim.report.html.page import render
 from distsim.report.html.section import Page, Section
-from distsim.report.ui.shelf import Entry
+from distsim.report.ui.shelf import COMPARED, Entry
 from distsim.scenario import Knob, Scenario, scenario_of
 
 _BACK = ("All results", "/")
@@ -23,7 +23,7 @@ _BACK = ("All results", "/")
 
 def index(folder: str, entries: Sequence[Entry], jobs: Sequence[Mapping[str, Any]], token: str) -> str:
     """All results, with a way to compare two, and the re-runs."""
-    kinds = {kind: sum(entry.kind == kind for entry in entries) for kind in ("run", "service", "study")}
+    kinds = {kind: sum(entry.kind == kind for entry in entries) for kind in ("run", "service", "sweep", "study")}
     counts = ", ".join(f"{count} {_several(kind, count)}" for kind, count in kinds.items() if count)
     answer = counts or "no results yet: write some with distsim run ... -o, and load this page anew"
     sections = (_results(entries), _runs(jobs, token))
@@ -124,7 +124,7 @@ def _results(entries: Sequence[Entry]) -> Section:
     """A table: a link to each report, and a tick for two to be compared."""
     if not entries:
         return Section(
-            "results", "Results", paragraph("Folders that -o of run, train, serve, sweep and capacity write appear here.")
+            "results", "Results", paragraph("Folders that -o of run, train, serve, sweep, capacity and study write appear here.")
         )
     rows = []
     for entry in entries:
@@ -134,8 +134,10 @@ def _results(entries: Sequence[Entry]) -> Section:
             if entry.knobs
             else ""
         )
+        tick = f'<input type="checkbox" data-name="{name}" data-kind="{entry.kind}" aria-label="compare {name}">'
+        tick = tick if entry.kind in COMPARED else ""
         rows.append(
-            f'<tr><td><input type="checkbox" data-name="{name}" data-kind="{entry.kind}" aria-label="compare {name}"></td>'
+            f"<tr><td>{tick}</td>"
             f'<td><a href="{escape(_address("/report", of=entry.name))}">{name}</a></td><td>{entry.kind}</td>'
             f'<td>{escape(entry.about)}</td><td class="long">{escape(entry.answer)}</td><td>{knobs}</td></tr>'
         )

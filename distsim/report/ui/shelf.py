@@ -16,7 +16,9 @@ from distsim.errors import ConfigError, UnknownNameError
 from distsim.report import document, serving_document
 
 #: format of a summary -> what it is called
-KINDS = {document.FORMAT: "run", serving_document.FORMAT: "service", "distsim-sweep": "study"}
+KINDS = {document.FORMAT: "run", serving_document.FORMAT: "service", "distsim-sweep": "sweep", "distsim-study": "study"}
+#: kinds of which two have a page side by side
+COMPARED = ("run", "service", "sweep")
 #: folders deeper than this are not looked into
 _DEPTH = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,99}")
@@ -27,7 +29,7 @@ class Entry:
     """A folder of results. name: its path below the shelf's folder, with slashes."""
 
     name: str
-    kind: str  #: run, service or study
+    kind: str  #: run, service, sweep or study
     answer: str
     about: str  #: what was simulated, in short
     knobs: bool  #: whether it can be run again with other values
@@ -125,7 +127,7 @@ def _read(path: Path, name: str) -> Entry | None:
 
 
 def _answer(summary: dict[str, Any], kind: str) -> str:
-    if kind != "study":
+    if kind != "sweep":
         return str(summary.get("answer", ""))
     best = summary.get("best")
     if not best:
@@ -137,8 +139,8 @@ def _answer(summary: dict[str, Any], kind: str) -> str:
 
 
 def _about(summary: dict[str, Any], kind: str) -> str:
-    if kind == "study":
-        return str(summary.get("name", ""))
+    if kind in ("sweep", "study"):
+        return str(summary.get("name" if kind == "sweep" else "study", ""))
     spec = summary.get("spec", {})
     if kind == "service":
         pools = [pool.get("deployment", {}) for pool in spec.get("pools", ()) if isinstance(pool, dict)]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from distsim.trace.graph import CollectiveType
 from distsim.trace.kineto.capture import Capture, GpuKind
-from distsim.trace.kineto.facts import MESSAGES, Facts, facts_of_args, facts_of_op, operation_of, parse_ranks
+from distsim.trace.kineto.facts import MESSAGES, MOST_RANKS, Facts, facts_of_args, facts_of_op, operation_of, parse_ranks
 
 Ints = NDArray[np.int64]
 _NAME = "name of the kernel"
@@ -206,11 +206,11 @@ def _columns(capture: Capture, mine: int, rows: Ints, found: Sequence[Facts], so
             made = _communicator(capture, facts if "name" in facts or "ranks" in facts else streams.get(stream, facts),
                                  stream, configured)  # fmt: skip
             if kind in _ROOTED:
-                root[k] = _number(facts.get("root"))
+                root[k] = _number(facts.get("root"), MOST_RANKS)
         sides = ("out_bytes", "in_bytes") if kind is _SCATTER else ("in_bytes", "out_bytes" if kind in MESSAGES else "")
         size[k] = 0 if kind is _BARRIER else next((facts[side] for side in sides if side in facts), -1)
         uneven[k] = bool(facts.get("uneven", False))
-        sequence[k] = _number(facts.get("sequence"))
+        sequence[k] = _number(facts.get("sequence"), 1 << 62)
         key = (made.name, made.ranks)
         if key not in communicators:
             communicators[key] = len(listed)
@@ -261,7 +261,7 @@ def _configured(capture: Capture) -> dict[str, Communicator]:
         if not isinstance(one, dict) or "pg_name" not in one:
             continue
         size = one.get("pg_size", one.get("group_size", 0))
-        size = size if isinstance(size, int) else 0
+        size = size if isinstance(size, int) and 0 < size <= MOST_RANKS else 0
         ranks = parse_ranks(one.get("ranks"), size)
         if not ranks and size and size == capture.world_size:
             ranks = tuple(range(size))
@@ -275,8 +275,10 @@ def _by_name(name: str) -> CollectiveType:
     return next((kind for part, kind in _KERNELS if part in letters), CollectiveType.ALL_TO_ALL)
 
 
-def _number(value: object) -> int:
+def _number(value: object, below: int) -> int:
+    """A number that a capture tells; -1 where it is none, or beyond what can be."""
     try:
-        return int(str(value))
+        number = int(str(value))
     except ValueError:
         return -1
+    return number if 0 <= number < below else -1

@@ -18,6 +18,10 @@ from distsim.errors import ConfigError, TraceError
 from distsim.trace import groups as grouping
 from distsim.trace.graph import CollectiveType, Group, NodeType, Program, TaskGraph
 from distsim.trace.groups import relative
+from distsim.trace.kineto.facts import MOST_RANKS
+
+#: nodes of all ranks that a run can hold: some 30 GB
+_MOST_NODES = 1 << 27
 
 
 def expand(graph: TaskGraph, ranks: int | None) -> TaskGraph:
@@ -52,6 +56,11 @@ def expand(graph: TaskGraph, ranks: int | None) -> TaskGraph:
         _all_there(graph, told, numbers, world)
         return dataclasses.replace(graph, defects=(*graph.defects, *said))
     n = ranks or world
+    if n > MOST_RANKS or n * graph.nodes > _MOST_NODES:
+        raise ConfigError(
+            f"{n:,} ranks of {graph.nodes:,} nodes are too many to be expanded to", where=graph.source,
+            expected=f"--ranks up to {min(MOST_RANKS, _MOST_NODES // max(graph.nodes, 1)):,}",
+        )  # fmt: skip
     groups = [
         _laid(group, info, numbers[0], world, n, graph.source, said)
         for group, info in zip(graph.groups, told, strict=True)

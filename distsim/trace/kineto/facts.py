@@ -6,15 +6,16 @@ Names of the fields: PyTorch, torch/csrc/profiler/util.h.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from distsim.trace.graph import CollectiveType
 
+#: ranks of a job, and bytes of an operation: numbers beyond are damaged ones, and count as not told
+MOST_RANKS, MOST_BYTES = 1 << 20, 1 << 50
 #: what is known of one operation: operation, in_bytes, out_bytes, uneven, name, ranks, size, root, peer, sending, sequence
 Facts = dict[str, Any]
 
@@ -67,19 +68,22 @@ def parse_ranks(text: object, size: int = 0) -> tuple[int, ...]:
     >>> parse_ranks("[0, 8, 16, ..., 56]", 8)
     (0, 8, 16, 24, 32, 40, 48, 56)
     """
-    if isinstance(text, (list, tuple)):
-        return tuple(int(one) for one in text if isinstance(one, int))
-    return _parsed(str(text or ""), size)
+    if isinstance(text, (list, tuple, range)):
+        ranks = tuple(int(one) for one in text if isinstance(one, int))
+    else:
+        ranks = _parsed(str(text or ""), size)
+    return ranks if all(0 <= one < MOST_RANKS for one in ranks) else ()
 
 
 @lru_cache(maxsize=4096)
 def _parsed(text: str, size: int) -> tuple[int, ...]:
-    found = [int(one) for one in re.findall(r"\d+", text)]
+    digits = re.findall(r"\d+", text)
+    found = [int(one) if len(one) < 19 else MOST_RANKS for one in digits]
     if "..." not in text:
         return tuple(found)
     head, last = found[:-1], found[-1] if found else 0
     strides = {b - a for a, b in itertools.pairwise(head)}
-    if len(strides) != 1 or not size:
+    if len(strides) != 1 or not 0 < size <= MOST_RANKS:
         return ()
     stride = strides.pop()
     ranks = tuple(range(head[0], head[0] + stride * size, stride)) if stride else ()
@@ -95,14 +99,14 @@ def facts_of_args(args: Mapping[str, Any]) -> Facts:
     item = item_size(str(args.get("dtype", "")))
     for side, key in (("in_bytes", "In msg nelems"), ("out_bytes", "Out msg nelems")):
         count = args.get(key)
-        if item and isinstance(count, (int, float)) and count >= 0:
+        if item and isinstance(count, (int, float)) and 0 <= count * item < MOST_BYTES:
             facts[side] = int(count) * item
     splits = str(args.get("In split size") or "")
     parts = re.findall(r"\d+", splits)
     if parts:
         facts["uneven"] = len(set(parts)) > 1 or "..." in splits
     size = args.get("Group size")
-    if isinstance(size, int) and size > 0:
+    if isinstance(size, int) and 0 < size <= MOST_RANKS:
         facts["size"] = size
     for key, place in (("name", "Process Group Name"), ("root", "Rank"), ("sequence", "Seq")):
         if args.get(place) not in (None, ""):
@@ -110,11 +114,11 @@ def facts_of_args(args: Mapping[str, Any]) -> Facts:
     ranks = parse_ranks(args.get("Process Group Ranks"), facts.get("size", 0))
     start, stride = args.get("Global rank start"), args.get("Global rank stride")
     if not ranks and isinstance(start, int) and isinstance(stride, int) and start >= 0 and stride > 0 and "size" in facts:
-        ranks = tuple(range(start, start + stride * facts["size"], stride))
+        ranks = parse_ranks(range(start, start + stride * facts["size"], stride))
     if ranks:
         facts["ranks"] = ranks
     for key, sending in (("Dst Rank", True), ("Src Rank", False)):
-        if isinstance(args.get(key), int) and args[key] >= 0 and operation_of(str(name)) in MESSAGES:
+        if isinstance(args.get(key), int) and 0 <= args[key] < MOST_RANKS and operation_of(str(name)) in MESSAGES:
             facts["peer"], facts["sending"] = args[key], sending
     return facts
 
@@ -149,7 +153,10 @@ def _tensor_bytes(dims: object, types: object) -> list[int]:
         if not item or not isinstance(shape, list):
             break
         shapes = shape if shape and isinstance(shape[0], list) else [shape]
-        if not all(isinstance(d, int) for one in shapes for d in one):
+        if not all(isinstance(one, list) and all(isinstance(d, int) for d in one) for one in shapes):
             break
-        sizes.append(item * sum(int(np.prod(one, dtype=np.int64)) for one in shapes))
+        moved = item * sum(math.prod(one) for one in shapes)
+        if not 0 <= moved < MOST_BYTES:
+            break
+        sizes.append(moved)
     return sizes

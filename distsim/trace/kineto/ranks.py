@@ -153,9 +153,23 @@ def _groups(
             which[met] = main
         if left.any():
             which[left] = put(f"{common.name}, left early", single, main, common)
+            for stayed, entries in _without(table, here & ~early, left).items():
+                members = tuple(k for k in present if k in stayed)
+                which[entries] = put(f"{common.name}, the others", dict.fromkeys(members, members), main, common)
         if apart.any():
             which[apart] = put(f"{common.name}, unmatched" if main >= 0 else common.name, single, -1, common)
     return groups, which, told
+
+
+def _without(table: Table, here: NDArray[np.bool_], left: NDArray[np.bool_]) -> dict[frozenset[int], list[int]]:
+    """Entries of ``here`` whose meetings some members (``left``) left early, by who stayed: they meet without those."""
+    stayed: dict[int, list[int]] = {}
+    for entry in np.flatnonzero(here & np.isin(table.meeting, table.meeting[left])).tolist():
+        stayed.setdefault(int(table.meeting[entry]), []).append(entry)
+    found: dict[frozenset[int], list[int]] = {}
+    for entries in stayed.values():
+        found.setdefault(frozenset(table.capture[entries].tolist()), []).extend(entries)
+    return found
 
 
 def _agree(table: Table, defects: list[Defect]) -> None:
@@ -257,13 +271,14 @@ def _defects(
         say("group", f"nothing names the ranks of {_count(lone['split'], 'communicator')}: told by which kernels end together")
     if lone["kernels"]:
         say("missing", f"files of the peers of {_count(lone['kernels'], 'collective')} "
-            f"({_count(lone['groups'], 'communicator')}) are not there: they keep their recorded time, waiting included")
+            f"({_count(lone['groups'], 'communicator')}) are not there: replayed, they keep their recorded time, waiting "
+            "included")  # fmt: skip
     if partial:
         say("missing", f"{_count(partial['kernels'], 'operation')} of {_count(partial['groups'], 'communicator')} lack the "
             "files of some members: they wait for those that are there")  # fmt: skip
     if early.any():
         say("collective", f"{_count(int(early.sum()), 'operation')} ended before the last member had come: they keep their "
-            "recorded time and wait for nobody")  # fmt: skip
+            "recorded time, wait for nobody and nobody for them")  # fmt: skip
     unknown = int((table.bytes < 0).sum())
     if unknown:
         say("size", f"the bytes of {unknown:,} of {_count(len(table.bytes), 'communicating kernel')} are not told: they can "

@@ -20,6 +20,7 @@ from distsim.errors import TraceError
 from distsim.trace.files import read_bytes
 from distsim.trace.kineto.calls import call_kind
 from distsim.trace.kineto.capture import CallKind, CallTable, Capture, GpuKind, GpuTable, HostTable, OpTable, Step
+from distsim.trace.kineto.facts import MOST_RANKS
 from distsim.trace.kineto.kernels import is_communication
 from distsim.trace.kineto.oddity import Oddity
 from distsim.trace.kineto.text import Events, plain, proper
@@ -138,6 +139,8 @@ class _Reader:
                 if self._origin is None and abs(ts) < _LATEST_US:
                     self._origin = int(ts)
                 start = float(ts - self._origin)  # without an origin: TypeError, no usable time
+                if not abs(start) < _LONGEST_US:
+                    raise ValueError("beyond any capture")
                 if kind == _LINK:
                     place = self._ends.setdefault(event.get("id"), [])
                     place.append((ph, self._thread(event), start))
@@ -145,7 +148,7 @@ class _Reader:
                 if ph != "X":
                     continue
                 length = float(event["dur"])
-                if not (abs(start) < _LONGEST_US and 0 <= length < _LONGEST_US):
+                if not 0 <= length < _LONGEST_US:
                     raise ValueError("beyond any capture")
             except (KeyError, TypeError, ValueError, OverflowError, ArithmeticError):
                 self._bad += ph == "X" or kind == _LINK
@@ -175,8 +178,8 @@ class _Reader:
                     self._communicating(start, length, self._thread(event), name, args)
             elif kind == _SYNC:
                 self._sync[self._correlation(args)] = (
-                    _number(args.get("stream")), _number(args.get("wait_on_stream")),
-                    _number(args.get("wait_on_cuda_event_record_corr_id")),
+                    _fits(_number(args.get("stream"))), _fits(_number(args.get("wait_on_stream"))),
+                    _fits(_number(args.get("wait_on_cuda_event_record_corr_id"))),
                 )  # fmt: skip
             else:
                 self._ran(start, length, kind, name, args, event)
@@ -301,13 +304,14 @@ class _Reader:
         devices = tuple(d for d in devices if isinstance(d, dict)) if isinstance(devices, list) else ()
         streams = tuple(self._streams)
         used = {device for device, _ in streams}
-        ran = [str(d.get("name", "")) for d in devices if d.get("id") in used]
+        ran = [str(d.get("name", "")) for d in devices if _number(d.get("id")) in used]
         base = _number(head.get("baseTimeNanoseconds"), 0) * PS_PER_NS
         names, world = tuple(proper(name) for name in self._names), dict(head)
         for key in ("distributedInfo", "deviceProperties", "traceEvents"):
             world.pop(key, None)
+        rank, ranks = _number(distributed.get("rank")), _number(distributed.get("world_size"))
         return Capture(
-            self._label, _number(distributed.get("rank")), max(_number(distributed.get("world_size"), 0), 0),
+            self._label, rank if 0 <= rank < MOST_RANKS else -1, ranks if 0 <= ranks <= MOST_RANKS else 0,
             ran[0] if ran else "", distributed, devices,
             base + (self._origin or 0) * PS_PER_US + first * PS_PER_NS,
             kernels, calls, ops, host, steps, streams, _thread_names(self._threads), names, self._forward(first), world,

@@ -32,8 +32,8 @@ def proper(text: str) -> str:
         return text
     try:
         return text.encode("latin-1").decode("utf-8", "replace")
-    except UnicodeEncodeError:  # \u escapes beyond Latin-1: it has been right from the start
-        return text
+    except UnicodeEncodeError:  # \u escapes beyond Latin-1: it has been right from the start, but for half a pair
+        return text.encode("utf-8", "replace").decode()
 
 
 class Events:

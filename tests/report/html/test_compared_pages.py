@@ -14,7 +14,7 @@ from distsim.report.html.kinds import page_of
 from distsim.report.html.sides import change, names
 from distsim.units import format_time
 
-KINDS = {"run": "run", "service-a": "service", "study-a": "study"}
+KINDS = {"run": "run", "service-a": "service", "study-a": "sweep"}
 
 
 def sections(page):

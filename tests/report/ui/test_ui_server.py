@@ -77,7 +77,7 @@ def ended(server, number, seconds=60):
 def test_the_shelf_holds_results_and_nothing_else(folder):
     entries = Shelf(folder).entries()
     assert [entry.name for entry in entries] == ["deep/other", "run", "run-chunk", "service-a", "study-a"]
-    assert [entry.kind for entry in entries] == ["run", "run", "run", "service", "study"]
+    assert [entry.kind for entry in entries] == ["run", "run", "run", "service", "sweep"]
     assert all(entry.answer and entry.about for entry in entries)
     assert [entry.knobs for entry in entries] == [True, True, True, False, False]
 

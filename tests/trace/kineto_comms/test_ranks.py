@@ -156,11 +156,16 @@ def test_the_source_of_a_broadcast_may_leave_before_the_others_come():
             ],
         }).encode(), str(rank))  # fmt: skip
 
-    found = match([file(0, 10, 30), file(1, 500, 520)])
+    captures = [file(0, 10, 30), file(1, 500, 520)]
+    found = match(captures)
     assert [found.groups[g].name for g in found.ranks[0].group] == ["pg 0, left early", "pg 0"]
-    assert [found.groups[g].name for g in found.ranks[1].group] == ["pg 0", "pg 0"]
+    assert [found.groups[g].name for g in found.ranks[1].group] == ["pg 0, the others", "pg 0"]
     assert found.ranks[0].transfer_ps.tolist() == [20_000_000, 10_000_000]
     assert any("before the last member had come" in d.what for d in found.defects)
+    graph, _ = graph_of_captures(captures, (0, 1), "made")
+    assert simulate(graph, communication="recorded").makespan == 1010 * 10**6
+    operations = [(c.operation, c.members) for c in simulate(graph, communication="simulated").collectives]
+    assert operations == [("broadcast", (0, 1)), ("all_reduce", (0, 1))]
 
 
 def test_ranks_that_say_different_operations_are_not_matched():

@@ -1,12 +1,12 @@
-/* Steps of the critical path: a button on each that shows it on the timeline. */
+/* Rows that stand for a task, or for a stretch of time: a button on each that shows it on the timeline. */
 "use strict";
 
-distsim.draw.path = async root => {
-  for (const row of root.querySelectorAll("tr[data-task]")) {
-    const cell = row.cells[0], name = cell.textContent;
+distsim.draw.path = distsim.draw.why = distsim.draw.iterations = async root => {
+  for (const row of root.querySelectorAll("tr[data-task], tr[data-begin]")) {
+    const cell = row.cells[0], name = cell.textContent, {task, begin, end} = row.dataset;
     cell.append(" ", distsim.element("button", {
       type: "button", "aria-label": `Show ${name} on the timeline`, title: "Show on the timeline",
-      onclick: () => distsim.show(Number(row.dataset.task)),
+      onclick: () => task === undefined ? distsim.showSpan(Number(begin), Number(end)) : distsim.show(Number(task)),
     }, "↗"));
   }
 };

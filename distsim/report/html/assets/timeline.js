@@ -33,9 +33,13 @@ distsim.Timeline = class {
       this.showPath.setAttribute("aria-pressed", on);
       this.paint();
     }, {"aria-pressed": "true"});
+    const steps = this.spans.steps, choose = e("select", {"aria-label": "Show one step", onchange: () => {
+      const step = steps[choose.selectedIndex - 1];
+      if (step) this.span(step.begin, step.end); else this.look(0, this.spans.last);
+    }}, e("option", {}, "all steps"), ...steps.map(step => e("option", {}, step.name)));
     const controls = e("div", {class: "controls"},
       button("−", "Zoom out (-)", () => this.zoom(2)), button("+", "Zoom in (+)", () => this.zoom(0.5)), button("All", "Show all of it (0)", () => this.look(0, this.spans.last)),
-      this.showPath,
+      ...(steps.length > 1 ? [choose] : []), this.showPath,
       button("Unfold", "Show all rows of every rank", () => this.foldAll(true)), button("Fold", "Show one row for every rank", () => this.foldAll(false)),
       this.query, button("‹", "Previous match (Shift + Enter)", () => this.step(false)), button("›", "Next match (Enter)", () => this.step(true)), this.found);
     const said = {message: "send, recv", other: "other collectives", waiting: "waits for other ranks", path: "on the critical path"};
@@ -115,6 +119,8 @@ distsim.Timeline = class {
     this.to = this.from + span;
     this.paint();
   }
+  /* From one time to another, in ps, with a little on both sides. */
+  span(begin, end) { const room = 0.02 * (end - begin); this.look((begin - room) / this.spans.tick, (end + room) / this.spans.tick); }
   zoom(factor, at = (this.from + this.to) / 2) { this.look(at - (at - this.from) * factor, at + (this.to - at) * factor); }
   move(share) { const by = share * (this.to - this.from); this.look(this.from + by, this.to + by); }
   get window() { return {from: this.from, scale: this.width / (this.to - this.from), width: this.width}; }
@@ -333,4 +339,10 @@ distsim.draw.timeline = distsim.drawTimeline("timeline");
 distsim.show = k => {
   $("timeline").scrollIntoView();
   distsim.timelines.timeline?.select(k, true);
+};
+
+/* Show a stretch of time, in ps: for tables of steps. */
+distsim.showSpan = (begin, end) => {
+  $("timeline").scrollIntoView();
+  distsim.timelines.timeline?.span(begin, end);
 };

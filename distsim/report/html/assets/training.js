@@ -32,5 +32,6 @@
         annotations: [{x: data.limit / GiB, y: 1, yref: "paper", yanchor: "bottom", xanchor: "right", text: "memory of the GPU",
           showarrow: false, font: {size: 11, color: distsim.colour("soft")}}],
       }));
+    await Promise.all(data.charts.map(chart => distsim.line($(chart.id), chart)));
   };
 }
