@@ -126,6 +126,18 @@ def replay(
     return with_cost(lambda some, what: _once(graph, topology, spec, progress, hosts, some, what), events)
 
 
+def check(graph: TaskGraph, topology: Topology, spec: RunSpec) -> None:
+    """Raise what :func:`replay` would refuse before anything is simulated."""
+    if spec.network.partition(":")[0] == "coflow":
+        _coflow_options(spec, graph)
+    else:
+        network = build_network(spec.network, topology)
+        collective_options(spec, topology)
+        if spec.events is not None:
+            Conductor(read_events(spec.events), Clock(), topology, network, range(graph.ranks))
+    cost_provider(spec, graph)
+
+
 def _once(
     graph: TaskGraph, topology: Topology, spec: RunSpec, progress: Progress, hosts: Sequence[int] | None,
     events: Events | None = None, which: str = "",
@@ -191,8 +203,8 @@ def _once(
     return result()
 
 
-def _of_coflows(graph: TaskGraph, topology: Topology, spec: RunSpec, progress: Progress, hosts: Sequence[int] | None) -> Result:
-    """``--network coflow``. Raises ConfigError on options that it would have to ignore."""
+def _coflow_options(spec: RunSpec, graph: TaskGraph) -> Mapping[str, Any]:
+    """Those of ``--network coflow``. Raises ConfigError on fields of a run that it would have to ignore."""
     from distsim.network.coflow import Coflows
 
     fields = (
@@ -208,7 +220,12 @@ def _of_coflows(graph: TaskGraph, topology: Topology, spec: RunSpec, progress: P
     if graph.captured and spec.communication == "recorded":
         what = "coflows move over links, recorded times do not"
         raise ConfigError(what, where="--communication recorded", fix="Leave it out.")
-    options = dict(validated(Coflows.Params, "--network coflow", parse(spec.network)[1]))
+    return dict(validated(Coflows.Params, "--network coflow", parse(spec.network)[1]))
+
+
+def _of_coflows(graph: TaskGraph, topology: Topology, spec: RunSpec, progress: Progress, hosts: Sequence[int] | None) -> Result:
+    """``--network coflow``."""
+    options = _coflow_options(spec, graph)
     result = replay_folded(
         graph, topology, network="fluid" if options["contention"] else "analytic", fold=options["fold"], nccl=options["nccl"],
         cost=cost_provider(spec, graph), hosts=hosts, progress=progress,

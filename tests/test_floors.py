@@ -18,7 +18,7 @@ FLOOR = {
     "engine": 3,
     "workload": 4, "events": 4, "serving": 4,
     "microbench": 4, "profiles": 4,
-    "run_spec": 5, "api": 5, "goodput": 5, "training": 5, "serve": 5, "corun": 5, "command": 5, "scenario": 5,
+    "run_spec": 5, "api": 5, "goodput": 5, "training": 5, "serve": 5, "corun": 5, "command": 5, "scenario": 5, "knobs": 5,
     "analysis": 6, "testing": 6,
     "report": 7, "validation": 7, "sweep": 7, "studies": 7,
     "cli": 8, "__main__": 9,

@@ -3,6 +3,7 @@
   distsim run trace.json --topo fat_tree -o out          results of a run, in a folder
   distsim report out                                     report.html
   distsim report out -o step.html --title "Step, 64 GPUs"
+  distsim report out --levers                            with what 10 % more of every knob would save
   distsim report before after -o both.html               two runs side by side, and where the difference comes from
   distsim report out --json | jq .bytes                  one JSON document about what was written
 
@@ -21,6 +22,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     parser.add_argument("results", nargs="+", metavar="RESULTS", help="results folder; two are compared")
     parser.add_argument("-o", "--output", metavar="FILE", default="report.html", help="HTML file (default report.html)")
+    parser.add_argument("--levers", action="store_true", help="of a run: what 10 %% more of every knob saves, estimated")
     parser.add_argument("--title", default="", help="title of the page (default: the folder's name)")
     parser.add_argument("--json", action="store_true", help="print one JSON document about the file")
 
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     check_file(target)
     with Progress() as progress:
         progress(None, f"reading {' and '.join(args.results)}")
-        page = page_of(args.results, args.title)
+        page = page_of(args.results, args.title, args.levers)
         progress(None, f"writing {target}")
         size = write(page, target)
     made = {

@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         from distsim.report.whatif import answer, document, text
 
         progress(None, "estimating")
+        changed.check()
         estimate = recorded.estimate(changed)
         after = None if args.no_simulate else changed.run(progress)
         told = outcome(recorded, estimate, after)

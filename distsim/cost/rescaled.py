@@ -189,7 +189,10 @@ class Rescaled:
         rows = kernel_rows(program)
         fixed = np.minimum(base[rows], self.scaling.fixed)
         found = base.copy()
-        found[rows] = fixed + np.rint((base[rows] - fixed) * self._ratios(program, rows)).astype(np.int64)
+        made = np.rint((base[rows] - fixed) * self._ratios(program, rows))
+        if made.max(initial=0) >= 2.0**61:  # ends are sums of durations, in 64 bits
+            raise ConfigError("makes kernels last too long", where=f"--scale-compute {self.scaling.said}")
+        found[rows] = fixed + made.astype(np.int64)
         return found
 
     def _ratios(self, program: Program, rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -26,6 +26,9 @@ COMPILE_ABOVE_LOADED = 50_000
 COMPILE_ABOVE_READY = 10_000
 #: The same while the kernel has never been compiled on this machine: the compiler takes as long as some million steps.
 COMPILE_ABOVE_COLD = 3_000_000
+#: The same for many small jobs together: by then they have taken about as long as compiling the largest kernel (17 s for 22 M
+#: steps of level ``fluid``, 26 s to compile it), so that at worst twice the time of the better choice is spent.
+COMPILE_AFTER = 20_000_000
 
 #: told, once a process, that a kernel is being compiled for the first time on this machine (the command line says so)
 announce: Callable[[], None] = lambda: None  # noqa: E731
@@ -42,7 +45,6 @@ class Kernel:
         self._source = function
         self._interpreted: Callable[..., Any] | None = None
         self._compiled: Callable[..., Any] | None = None
-        self._mark = ""
         self._known: bool | None = None  # compiled before this process; None: not looked yet
         self._spent = 0  # steps that this process has had interpreted
 
@@ -63,9 +65,6 @@ class Kernel:
 
     def _fingerprint(self) -> str:
         """Changes with the code, with the numbers among its globals and with everything that it calls."""
-        # NOTE: kept, since jobs of many small parts ask thousands of times; globals of kernels are constants
-        if self._mark:
-            return self._mark
         code = self._source.__code__
         scope = self._source.__globals__
         parts = [_text(code)]
@@ -75,8 +74,7 @@ class Kernel:
                 parts.append(value._fingerprint())
             elif isinstance(value, int | float | str):
                 parts.append(f"{name}={value!r}")
-        self._mark = hashlib.blake2s("\n".join(parts).encode(), digest_size=8).hexdigest()
-        return self._mark
+        return hashlib.blake2s("\n".join(parts).encode(), digest_size=8).hexdigest()
 
     @property
     def interpreted(self) -> Callable[..., Any]:
@@ -129,9 +127,9 @@ class Kernel:
         above = COMPILE_ABOVE_LOADED if "numba" in sys.modules else COMPILE_ABOVE
         if max(steps, spent) <= above or steps <= COMPILE_ABOVE_READY:
             return False
-        if self._known is None:
+        if self._known is None:  # NOTE looked up once: jobs of many small parts ask thousands of times, at 3 ms each
             self._known = self.on_disk()
-        return self._known or max(steps, spent) > COMPILE_ABOVE_COLD
+        return self._known or steps > COMPILE_ABOVE_COLD or spent > COMPILE_AFTER
 
 
 @functools.cache

@@ -20,8 +20,8 @@ SAID = {
 def answer(result: Result, summary: Summary) -> str:
     """``step 812.4 ms on 64 ranks: 61 % compute, 27 % exposed communication (dp all_reduce, spine links up to 92 % busy), 12 %
     idle``. Percentages are averages over ranks and sum to 100; memory and host are left out where they round to 0. The
-    results of a run that broke off say so. A captured trace of iterations begins with ``5 steps of 341.2 ms (median) in 1.733 s``:
-    the GPU work of an iteration, on the rank where it takes longest.
+    results of a run that broke off say so. A captured trace of iterations begins with ``5 steps of 341.2 ms (median) in
+    1.733 s``: the GPU work of an iteration, on the rank where it takes longest.
     """
     average = summary.breakdown.average()
     percent = dict(zip(PARTS, percentages([average[part] for part in PARTS]), strict=True))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from distsim.errors import ConfigError, DistsimError
+from distsim.profiles.loggops.params import is_loggops, parameters
 from distsim.record import CollectiveRow
 from distsim.report.folder import Saved, load
 from distsim.result import LinkTable, Result, SpanTable
@@ -52,7 +53,11 @@ def result_of(saved: Saved, where: str = "") -> Result:
 
 def _topology(summary: dict[str, Any], saved: Saved, where: str) -> Topology:
     """Built anew from its specification; it must have the links that the run had."""
-    spec = summary["spec"].get("topo", "")
+    spec, network = summary["spec"].get("topo", ""), summary["spec"].get("network", "")
+    if is_loggops(network):
+        from distsim.profiles.loggops.run import nic_topology
+
+        return nic_topology(summary["ranks"], saved.links.num_rows // (2 * summary["ranks"]), parameters(network))
     try:
         topology = build(spec, summary["ranks"])
     except DistsimError as error:

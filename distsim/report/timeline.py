@@ -90,8 +90,9 @@ def _events(result: Result, summary: Summary, rows: Ints) -> Iterator[str]:
 
 def stream_title(spans: SpanTable, stream: int, kind: int) -> str:
     """What a row is called: its stream, or, where a task has none, by what its kind is. Numbers as in the table."""
-    named = spans.streams[stream] if stream >= 0 else ""
-    return named or ("latencies" if spans.kinds[kind] == "delay" else spans.kinds[kind])
+    if stream < 0 and spans.kinds[kind] == "delay":
+        return "latencies"
+    return (spans.streams[stream] if stream >= 0 else "") or spans.kinds[kind]
 
 
 def _us(ps: int) -> str:

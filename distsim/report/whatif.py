@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distsim.analysis.whatif.estimate import Recorded, shares
-from distsim.analysis.whatif.levers import STEP, Lever
+from distsim.analysis.whatif.levers import NOTHING, STEP, Lever
 from distsim.analysis.whatif.outcome import Outcome
 from distsim.report.table import table
 from distsim.scenario import Knob, Scenario
 from distsim.units import format_time
 
 FORMAT = "distsim-whatif"
+_UNTOLD = "the recorded run tells nothing of any knob (timed events changed it, or there is none to turn)"
 
 
 def answer(settings: Mapping[str, str], found: Outcome) -> str:
@@ -66,31 +67,32 @@ def levers_text(found: Sequence[Lever], recorded: Recorded) -> str:
     checked = any(one.checked is not None for one in found)
     first = next((one for one in found if one.saved > 0), None)
     total = recorded.result.makespan
-    head = f"{format_time(total)}: " + (
-        f"{first.knob.name} saves most, {format_time(round(first.saved))} per 10 %" if first else "no knob saves anything"
-    )
+    said = "no knob saves anything" if found else _UNTOLD
+    if first:
+        said = f"{first.knob.name} saves most, {format_time(round(first.saved))} per 10 %"
+    head = f"{format_time(total)}: {said}"
     rows = []
     for one in found:
-        row = [one.knob.name, one.knob.value, _signed(one.saved), f"{100 * one.saved / total + 0.0:.2f} %" if total else ""]
+        row = [one.knob.name, one.knob.value, signed(one.saved), f"{100 * one.saved / total + 0.0:.2f} %" if total else ""]
         if checked:
             off = "" if one.error is None else f"{100 * one.error:+.2f} %"
-            row += [_signed(_worth(one)), off + ("*" if one.reason else "")]
+            row += [signed(one.simulated or 0.0), off + ("*" if one.reason else "")]
         rows.append(row)
     names = ["knob", "now", "saved per 10 %", "of all", *(["simulated", "off"] if checked else [])]
     flags = [f"* {one.knob.name}: {one.reason}" for one in found if one.reason]
+    flags += [
+        f"{one.knob.name}: a kink, another path is as long: the other way, 10 % costs {format_time(round(one.lost))}"
+        for one in found if one.slope.kinked and not one.reason and one.lost > NOTHING * total
+    ]  # fmt: skip
     note = (
-        f"saved per 10 % more (latencies: less): slope of the longest recorded path over +-{100 * STEP:g} %"
-        + (f"; simulated: the same slope of two simulations, +-{100 * STEP:g} %" if checked else "")
+        f"saved per 10 % more (latencies: less): slope of the longest recorded path over {100 * STEP:g} %"
+        + (f"; simulated: of simulations; off: of the slopes over +-{100 * STEP:g} %" if checked else "")
     )  # fmt: skip
     return "\n".join([head, "", *table(names, rows, text=2), *flags, "", note, f"from {_basis(recorded)}"])
 
 
-def _worth(lever: Lever) -> float:
-    assert lever.checked is not None
-    return -lever.checked.middle * 0.1 * (-1 if lever.knob.name.endswith(".latency") else 1)
-
-
-def _signed(ps: float) -> str:
+def signed(ps: float) -> str:
+    """A time that may be negative."""
     return ("-" if round(ps) < 0 else "") + format_time(abs(round(ps)))
 
 
@@ -116,7 +118,8 @@ def document(settings: Mapping[str, str], found: Outcome, recorded: Recorded, ch
 def levers_document(found: Sequence[Lever], recorded: Recorded) -> dict[str, Any]:
     """Keys are stable; times in ps, slopes in ps per unit of ln(knob)."""
     return {
-        "format": FORMAT, "before_ps": recorded.result.makespan, "step": STEP, "dependencies_known": recorded.activities.complete,
+        "format": FORMAT, "before_ps": recorded.result.makespan, "step": STEP,
+        "dependencies_known": recorded.activities.complete,
         "levers": [
             {
                 "knob": one.knob.name, "value": one.knob.value, "saved_per_10_percent_ps": one.saved,

@@ -73,7 +73,7 @@ def _bandwidths(present: NDArray[np.float64], value: str, where: str) -> NDArray
             return np.full(len(present), parse_bandwidth(value))
         except ConfigError as error:
             raise TopologyError(error.what, where=where, expected="400Gbps, or a factor such as 2x") from None
-    if not factor > 0:
+    if not factor > 0 or (present * factor < 1).any():  # less than a byte a second
         raise TopologyError(f"bandwidth times {factor:g} is none", where=where, expected="a positive factor")
     return present * factor
 

@@ -58,11 +58,46 @@ def test_work_and_environment_choose_the_form(monkeypatch, choice, steps, compil
 @pytest.mark.parametrize("loaded", [False, True])
 def test_where_numba_is_loaded_less_work_is_worth_it(monkeypatch, loaded):
     monkeypatch.delenv("DISTSIM_KERNELS", raising=False)
-    fill.compiled  # noqa: B018
+    known = kernel(fill._source)
+    monkeypatch.setattr(known, "_known", True)
+    monkeypatch.setitem(sys.modules, "numba", sys.modules["numba"])
     if not loaded:
         monkeypatch.delitem(sys.modules, "numba")
-    assert fill.for_work(COMPILE_ABOVE_LOADED + 1)[1] is loaded
-    assert not fill.for_work(COMPILE_ABOVE_LOADED)[1]
+    assert not known.for_work(COMPILE_ABOVE_LOADED)[1]
+    assert kernel(fill._source).for_work(1)[1] is False
+    assert known.for_work(COMPILE_ABOVE_LOADED + 1, COMPILE_ABOVE_LOADED)[1] is loaded
+
+
+def test_a_kernel_in_use_serves_small_jobs_too(monkeypatch):
+    monkeypatch.delenv("DISTSIM_KERNELS", raising=False)
+    fill.compiled  # noqa: B018
+    assert fill.for_work(jit.COMPILE_ABOVE_READY + 1)[1]
+    assert not fill.for_work(jit.COMPILE_ABOVE_READY)[1]
+
+
+def test_small_jobs_count_together_and_no_step_counts_twice(monkeypatch, tmp_path):
+    monkeypatch.delenv("DISTSIM_KERNELS", raising=False)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    fresh = kernel(fill._source)
+    part = jit.COMPILE_ABOVE_COLD // 2
+    jobs = jit.COMPILE_AFTER // (2 * part)
+    for _ in range(jobs):  # each asks twice, as it grows
+        assert not fresh.for_work(part)[1]
+        assert not fresh.for_work(2 * part, part)[1]
+    assert not fresh.for_work(part, part)[1]  # a look ahead adds nothing
+    left = jit.COMPILE_AFTER - jobs * 2 * part
+    assert fresh.for_work(left + 1)[1]
+
+
+def test_a_kernel_looks_for_its_compiled_form_once(monkeypatch, tmp_path):
+    monkeypatch.delenv("DISTSIM_KERNELS", raising=False)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    fresh = kernel(fill._source)
+    looked = []
+    monkeypatch.setattr(jit.Kernel, "on_disk", lambda self: bool(looked.append(self)))
+    for _ in range(5):
+        fresh.for_work(COMPILE_ABOVE + 1)
+    assert len(looked) == 1
 
 
 def test_a_kernel_that_was_never_compiled_here_stays_interpreted_for_longer(monkeypatch, tmp_path):

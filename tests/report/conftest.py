@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from building import program
@@ -38,14 +40,23 @@ def _replicated(ranks, nodes):
     return TaskGraph((program(rows),), np.zeros(ranks, np.int32), (), names=("gemm", "grads"), source="test")
 
 
+def _captured(result, count):
+    """The run as if it were of a captured trace of ``count`` iterations."""
+    spans = result.spans()
+    step = (spans.node * count // (int(spans.node.max()) + 1)).astype(np.int32)
+    whole = replace(spans, step=step, steps=tuple(f"ProfilerStep#{number}" for number in range(count)))
+    return replace(result, make_spans=lambda: whole, spec={**result.spec, "communication": "simulated"})
+
+
 @pytest.fixture(scope="session")
 def results_folder(tmp_path_factory):
-    """Folders of results, to be read only: run, run-chunk, deep/other, service-a and -b, study-a and -b, large, dense."""
+    """Folders of results, to be read only: run, run-chunk, deep/other, captured, large, dense, service- and study-a and -b."""
     place = tmp_path_factory.mktemp("results")
     trace = shipped()["dp_overlapped_buckets"]
     save(simulate(trace, "fat_tree"), place / "run")
     save(simulate(trace, "fat_tree", network="chunk"), place / "run-chunk")
     save(simulate(shipped()["moe_all_to_all"], "fat_tree"), place / "deep" / "other")
+    save(_captured(simulate(_replicated(4, 96), "fat_tree", network="analytic"), 3), place / "captured")
     save(simulate(_replicated(1024, 97), "fat_tree", network="analytic"), place / "large")
     save(simulate(_replicated(8, 12_500), "fat_tree", network="analytic"), place / "dense")
     for name, qps in (("service-a", 5), ("service-b", 40)):

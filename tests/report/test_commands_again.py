@@ -31,8 +31,9 @@ RUNS = {
     "events": ["run", f"{TRACES}/dp_overlapped_buckets.json", "--network", "analytic", "--events", "events.yaml"],
     "train": ["train", "--model", "llama3-8b", "--cluster", "dgx_h100:gpus=16", "--tp", "8", "--global-batch", "8"],
     "train with options": [
-        "train", "--model", "llama3-8b", "--cluster", "dgx_h100:gpus=8", "--tp", "2", "--pp", "2", "--layers-per-stage", "17,15",
-        "--no-sequence-parallel", "--no-fold", "--zero", "0", "--cuda-graphs", "--no-overlap-grad-reduce", "--memory", "warn",
+        "train", "--model", "llama3-8b", "--cluster", "dgx_h100:gpus=8", "--tp", "2", "--pp", "2",
+        "--layers-per-stage", "17,15", "--no-sequence-parallel", "--no-fold", "--zero", "0", "--cuda-graphs",
+        "--no-overlap-grad-reduce", "--memory", "warn",
         "--network", "analytic", "--ep-imbalance", "1.5", "--global-batch", "16", "--seq", "2048", "--speeds", "gpu.compute=2x",
     ],
 }  # fmt: skip

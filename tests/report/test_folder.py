@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from distsim.cli.shipped import shipped
 from distsim.errors import ConfigError
 from distsim.report import folder as module
 from distsim.report.folder import check_target, load, save
+from distsim.report.html import timeline as page_timeline
+from distsim.report.html.shown import chosen
 from distsim.report.timeline import write_timeline
 
 FILES = ["collectives.parquet", "links.parquet", "spans.parquet", "summary.json", "timeline.json.gz"]
@@ -123,6 +126,33 @@ def test_the_timeline_has_a_process_per_rank_and_slices_that_do_not_overlap(tmp_
     assert max(last.values()) == pytest.approx(result.makespan / 1e6)
     send = next(event for event in slices if event["cat"] == "send")
     assert send["args"]["bytes"] == 33554432
+
+
+def _with_latencies(result):
+    """The run with latencies of two streams among its tasks: every third task, of no stream, then every third of a stream."""
+    spans = result.spans()
+    number = np.arange(len(spans))
+    kind = np.where(number % 3 == 0, spans.kind, len(spans.kinds)).astype(np.int8)
+    stream = np.select([number % 3 == 1, number % 3 == 2], [-1, 0], spans.stream).astype(np.int32)
+    made = replace(spans, kind=kind, kinds=(*spans.kinds, "delay"), stream=stream)
+    return replace(result, make_spans=lambda: made), number
+
+
+def test_latencies_beside_streams_take_no_stream_of_others(tmp_path):
+    result, number = _with_latencies(run())
+    summary = summarise(result)
+    write_timeline(tmp_path / "t.gz", result, summary)
+    made = json.loads(gzip.decompress((tmp_path / "t.gz").read_bytes()))
+    slices = [event for event in made["traceEvents"] if event["ph"] == "X"]
+    assert {event["args"]["row"] for event in slices} == set(np.flatnonzero(number % 3 != 1).tolist())
+    spans, shown = result.spans(), chosen(result, summary)
+    drawn = page_timeline.columns(result, summary, shown, page_timeline.arrange(result, summary, shown))["rows"]
+    beside = [row for row in drawn if row["title"].startswith("latencies")]
+    took = spans.end > spans.start
+    assert sum(row["tasks"] for row in beside) == int(np.count_nonzero((number % 3 == 1) & took))
+    for rank in range(result.ranks):  # latencies come last
+        titles = [row["title"].startswith("latencies") for row in drawn if row["rank"] == rank]
+        assert titles == sorted(titles)
 
 
 def test_a_large_run_shows_the_slowest_rank_first_and_says_what_is_left_out(tmp_path):

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.analysis.activity import Activities
+from distsim.analysis.explain.classes import Left
 from distsim.analysis.explain.ranks import RankTime
 from distsim.analysis.intervals import Ints
 from distsim.analysis.underway import UnderWay, communicates, is_kind
 from distsim.result import Result, SpanTable
 
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +33,26 @@ class Bound:
     resimulated_ps: int | None = None
 
 
-def bounds(result: Result, moving: UnderWay, network: Activities, ranks: Sequence[RankTime]) -> tuple[Bound, ...]:
-    """All that mean something for this run, in a fixed order."""
+def bounds(
+    result: Result, moving: UnderWay, network: Activities, ranks: Sequence[RankTime], left: Left
+) -> tuple[Bound, ...]:  # fmt: skip
+    """All that mean something for this run, in a fixed order. ``left``: of computations, where they hold more than kernels."""
     spans = result.spans()
-    talks, computes, host = communicates(spans), is_kind(spans, "compute", "memory"), is_kind(spans, "host", "delay")
+    talks, memory, host = communicates(spans), is_kind(spans, "memory"), is_kind(spans, "host", "delay")
+    computes = is_kind(spans, "compute")
 
-    def without(*gone: Bools) -> int:
+    def without(gone: Bools, left: Floats) -> int:
+        """These rows take no time; of computations this fraction is left."""
         length = network.length.copy()
-        for mask in gone:
-            length[: len(spans)][mask] = 0
+        own = length[: len(spans)]
+        own[gone] = 0
+        some = np.flatnonzero(computes & (left[spans.name] < 1))
+        own[some] = np.round(own[some] * left[spans.name[some]])
         return int(network.ends(length).max(initial=0))
 
     found = [
-        Bound("infinite_network", "communication takes no time", without(talks)),
-        Bound("infinite_compute", "GPUs compute in no time", without(computes)),
+        Bound("infinite_network", "communication takes no time", without(talks, left.network)),
+        Bound("infinite_compute", "GPUs compute in no time", without(memory, left.compute)),
     ]
     alone = _alone(spans, moving, talks)
     if (alone < network.length[: len(spans)]).any():
@@ -52,8 +60,8 @@ def bounds(result: Result, moving: UnderWay, network: Activities, ranks: Sequenc
         length[: len(spans)] = np.minimum(length[: len(spans)], alone)
         about = "communication is as fast as its fastest alike"
         found.append(Bound("fastest_communication", about, int(network.ends(length).max(initial=0))))
-    if host.any():
-        found.append(Bound("free_host", "the host launches in no time", without(host)))
+    if host.any() or (left.host < 1).any():
+        found.append(Bound("free_host", "the host launches in no time", without(host, left.host)))
     busy = [rank.busy for rank in ranks] or [0]
     found.append(Bound("no_bubbles", "the busiest rank works without a break", max(busy)))
     found.append(Bound("perfect_balance", "and all ranks have as much to do", sum(busy) // len(busy)))

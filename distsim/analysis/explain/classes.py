@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from distsim.analysis.source import Source
 from distsim.trace.kineto.kernels import kernel_class
@@ -22,6 +26,18 @@ _NUMBER = re.compile(r"[\s._-]*\d+")
 _INSIDE = {"edp": "dp", "etp": "ep"}
 
 Fractions = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Left:
+    """Per name, and at last for rows without one: the fraction of a computation's time that is left if one thing takes none.
+
+    Of a block that is one task: its communication, or its host, may then be what it takes longest for.
+    """
+
+    network: NDArray[np.float64]
+    compute: NDArray[np.float64]
+    host: NDArray[np.float64]
 
 
 def shares_of(names: tuple[str, ...], source: Source) -> tuple[Fractions, ...]:
@@ -60,6 +76,25 @@ def _blocks(job: Job) -> dict[str, Fractions]:
                 if operation.kernel is not None:
                     found.setdefault(operation.name, {operation.kind: 1.0})
     return found
+
+
+def left_of(names: tuple[str, ...], source: Source) -> Left:
+    """What is left of computations of these names without the network, without computation, without the host."""
+    network, compute, host = np.ones(len(names) + 1), np.zeros(len(names) + 1), np.ones(len(names) + 1)
+    number = {name: at for at, name in enumerate(names)}
+    if source.job is not None:
+        if HOST in number:
+            compute[number[HOST]], host[number[HOST]] = 1.0, 0.0
+        for chunk in range(len(source.job.costs.units)):
+            for direction in ("forward", "backward"):
+                at, block = number.get(f"{direction} {chunk}"), source.job.costs.block(chunk, direction)
+                if at is None or not block.span:
+                    continue
+                moves = sum(block.exposed.values()) + sum(block.hidden.values())
+                network[at] = min(1.0, max(sum(block.computing.values()), block.host) / block.span)
+                compute[at] = min(1.0, max(moves, block.host) / block.span)
+                host[at] = 1 - block.launch / block.span
+    return Left(network, compute, host)
 
 
 def divided(took: Mapping[int, int], shares: tuple[Fractions, ...]) -> dict[str, int]:

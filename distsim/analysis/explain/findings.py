@@ -11,7 +11,7 @@ from distsim.analysis.activity import activities
 from distsim.analysis.breakdown import breakdown
 from distsim.analysis.critical import critical_path
 from distsim.analysis.explain.bounds import Bound, bounds
-from distsim.analysis.explain.classes import shares_of
+from distsim.analysis.explain.classes import left_of, shares_of
 from distsim.analysis.explain.late import Late, latecomers
 from distsim.analysis.explain.links import PathCommunication, Place, path_communications
 from distsim.analysis.explain.ranks import RankTime, Straggler, rank_times, stragglers
@@ -100,7 +100,8 @@ def explain(
     limits: tuple[Bound, ...] = ()
     try:
         network = activities(result, moving, told)
-        free, limits = slack(result, moving, network, top), bounds(result, moving, network, ranks)
+        free = slack(result, moving, network, top)
+        limits = bounds(result, moving, network, ranks, left_of(spans.names, source))
     except DistsimError as error:
         notes.append(f"no slack and no bounds: {error}")
     say(None, "looking at links")

@@ -1,12 +1,14 @@
 """The communication of the critical path: on which link, at what load, beside what else.
 
 Known are the bytes and the busy time of every link over the whole run, and when every communication was under way. What a
-single one did on a link is not recorded: its links are taken to be those between the neighbours of a ring of its members (of an
-all-to-all: between all of them; of a message: its route), and its *link* the one of them that was busy longest.
+single one did on a link is not recorded: its links are taken to be those between the neighbours of a ring of its members (of a
+hierarchical one: of rings in every dimension of the topology; of an all-to-all: between all of them; of a message: its route),
+and its *link* the one of them that was busy longest. Who else is on a link is told where all collectives are of these.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,15 +20,20 @@ from distsim.analysis.source import Source
 from distsim.analysis.underway import POINT_TO_POINT, UnderWay
 from distsim.collectives.bandwidth import bus_factor, whole_buffer
 from distsim.errors import DistsimError
+from distsim.record import CollectiveRow
 from distsim.result import Result
 
+#: a link that is busy for longer than this times its use by those who are known is used by others too
+_SLACK = 1.01
 #: members up to which all pairs of an all-to-all are routed
 _PAIRS = 64
 #: routes in all; beyond, only the groups of the path are looked at, and nobody else on their links
 _ROUTES = 400_000
 
 Members = tuple[int, ...]
-_Key = tuple[Members, str]  #: (members in ring order, who sends to whom: ring, all, or way: the first to the second)
+_Key = tuple[Members, str]  #: (members in ring order, who sends to whom: ring, dims, all, or way: the first to the second)
+#: algorithms whose members send to those that are taken here; of others the links are a guess
+_TAKEN = ("ring", "hierarchical", "direct", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +108,13 @@ def _key(result: Result, leg: Leg, moving: UnderWay, source: Source) -> _Key | N
         if source.graph is None:
             return None
         members = source.graph.members(leg.rank, int(spans.group[leg.row]))
-    return (members, _shape(row.operation)) if len(members) > 1 else None
+    return (members, _shape(row)) if len(members) > 1 else None
 
 
-def _shape(operation: str) -> str:
-    return "all" if "all_to_all" in operation else "ring"
+def _shape(row: CollectiveRow) -> str:
+    if "all_to_all" in row.operation:
+        return "all"
+    return "dims" if row.algorithm == "hierarchical" else "ring"
 
 
 class _Lines:
@@ -119,9 +128,9 @@ class _Lines:
         own = len(self._numbers)
         rows = result.collectives
         self.known = result.representative is None and bool(result.links.busy.any())  #: who is on a link
-        users = [self._numbers.setdefault((row.members, _shape(row.operation)), len(self._numbers)) for row in rows]
+        users = [self._numbers.setdefault((row.members, _shape(row)), len(self._numbers)) for row in rows]
         routes = sum(_routes(key) for key in self._numbers)
-        self.known = self.known and routes <= _ROUTES and not _messages(result)
+        self.known = self.known and routes <= _ROUTES and not _messages(result) and all(row.algorithm in _TAKEN for row in rows)
         keys = list(self._numbers)[: None if self.known else own]
         self._users = np.array(users, np.int64)
         self._of, self._link, self._load = self._routed(keys) if result.links.busy.any() else (np.zeros(0, np.int64),) * 3
@@ -133,7 +142,8 @@ class _Lines:
     def _routed(self, keys: Sequence[_Key]) -> tuple[Ints, Ints, Ints]:
         """(key, link, routes of the key that cross it), by key, then link."""
         topology = self._result.topology
-        pairs = [_pairs(key) for key in keys if max(key[0]) < topology.hosts]
+        sizes = tuple(one.size for one in topology.dimensions) or topology.levels
+        pairs = [_pairs(key, sizes) for key in keys if max(key[0]) < topology.hosts]
         if not pairs or len(pairs) < len(keys):
             return (np.zeros(0, np.int64),) * 3
         src, dst = (np.concatenate(column).astype(np.int32) for column in zip(*pairs, strict=True))
@@ -194,12 +204,18 @@ def _messages(result: Result) -> bool:
 
 def _routes(key: _Key) -> int:
     size = len(key[0])
+    if key[1] == "dims":
+        return size * size.bit_length()  # as many dimensions at most
     return size * (size - 1) if key[1] == "all" and size <= _PAIRS else size
 
 
-def _pairs(key: _Key) -> tuple[Ints, Ints]:
-    """(sources, destinations) of what the members are taken to send."""
+def _pairs(key: _Key, sizes: Sequence[int]) -> tuple[Ints, Ints]:
+    """(sources, destinations) of what the members are taken to send; ``sizes``: of the dimensions, fastest first."""
     members = np.array(key[0], np.int64)
+    if key[1] == "dims" and math.prod(sizes) == len(members):
+        grid = members.reshape(tuple(sizes)[::-1])
+        axes = [axis for axis, size in enumerate(grid.shape) if size > 1]
+        return np.tile(members, len(axes)), np.concatenate([np.roll(grid, -1, axis).ravel() for axis in axes])
     if key[1] == "all" and len(members) <= _PAIRS:
         one, two = np.meshgrid(members, members, indexing="ij")
         apart = one != two
@@ -256,6 +272,8 @@ def _one(
 def _load(result: Result, link: int, alike: int, lines: _Lines) -> Load:
     topology, busy = result.topology, int(result.links.busy[link])
     used = lines.use(link)[1] if lines.known else 0
+    if busy > _SLACK * used:  # somebody crosses it who is not known
+        used = 0
     return Load(
         link, topology.link_name(link), topology.domains[topology.link_domain[link]], float(topology.link_bandwidth[link]),
         int(result.links.bytes[link]), busy, busy / result.makespan if result.makespan else 0.0, busy / used if used else None,

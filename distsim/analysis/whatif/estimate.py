@@ -15,7 +15,7 @@ from distsim.analysis.source import Source, source_of, told_by, with_senders
 from distsim.analysis.underway import UnderWay, under_way
 from distsim.analysis.whatif.times import (
     AsCoflows,
-    Call,
+    Calls,
     Floats,
     OnLevel,
     alone_of,
@@ -24,7 +24,7 @@ from distsim.analysis.whatif.times import (
     moved,
     same_shape,
 )
-from distsim.analysis.whatif.together import Asked, Units
+from distsim.analysis.whatif.together import Episodes
 from distsim.cost.speeds import Speeds
 from distsim.result import COMPUTE, Result
 from distsim.scenario import Scenario
@@ -83,44 +83,43 @@ class Recorded:
         """ps that every row takes once it moves.
 
         Computation: as recorded, plus what it takes alone after less before; what communication beside it had added changes as
-        that communication does. Communication: the same. What others on its links had added is asked of the network, where
-        they are known (:mod:`~distsim.analysis.whatif.together`); else it changes as the time of its bytes without latencies,
-        waiting for a link being waiting for bytes.
+        that communication does. Communication: the same. What others on its links had added is asked of the network, as long as
+        who meets whom stays; else it changes as the time of its bytes without latencies, waiting for a link being waiting for
+        bytes.
         """
         base, before = self._base, self._computing
         after = computing(changed, source, self.result.spans())
         same = network_of(changed) == network_of(self.scenario)
         if changed.recorded or (same and (changed.profile or changed.whole_run)):
             return base + after - before
-        level = None if same else alone_of(changed)
-        calls = communication(source, self.result.spans())
-        was = self._alone
-        now = was if level is None else moved(*calls, level)
-        added = base - before - was
-        talks = was > 0
-        if level is not None and (talks & (added > _ROUNDING)).any():
-            added = np.where(talks, added * self._bytes_ratio(changed, calls), added)
+        level = self._level if same else alone_of(changed)
+        calls, was = communication(source, self.result.spans()), self._alone
+        now = was if same else moved(*calls, level)
+        talks, added = was > 0, base - before - was
+        waited = talks & (added > _ROUNDING)
         found = after + now + added
-        level = level or self._level
-        if isinstance(level, OnLevel) and level.contends(calls[0], calls[1][self._units.row]) and self._met is not None:
-            found = self._meeting(found, Asked(self._units, *calls, level))
-            now = np.where(talks, was * found / np.where(talks, base, 1.0), now)
+        if waited.any() and not same:
+            found = np.where(waited, now + added * self._bytes_ratio(changed, calls), found)
+        if waited.any() and isinstance(level, OnLevel) and level.alike(self._level):
+            found = self._met(found, calls, level)
         slowed = (before > 0) & (added > _ROUNDING)
         if slowed.any():
-            added = np.where(slowed, added * self._beside(slowed, np.where(talks, now / np.where(talks, was, 1.0), 1.0)), added)
-            found = np.where(slowed, after + added, found)
+            ratio = np.where(talks, found / np.where(talks, base, 1.0), 1.0)
+            found = np.where(slowed, after + added * self._beside(slowed, ratio), found)
         return found
 
-    def _meeting(self, durations: Floats, asked: Asked) -> Floats:
-        """With what communications take at the instants that the longest paths with these durations, in turn, give them."""
-        assert self._met is not None
-        units, spans = self._met
-        mine, row = np.flatnonzero(units.of >= 0), units.row
+    def _met(self, durations: Floats, calls: Calls, level: OnLevel) -> Floats:
+        """With what communications that met take at the instants that the longest paths with these durations, in turn, give
+        them; as they are where others would meet then."""
+        met, before = self._episodes, durations
+        mine = np.flatnonzero(met.unit >= 0)
         for _ in range(_ROUNDS):
-            end = self._ends(durations)[row]
-            took = asked.took(end - np.rint(durations[row]).astype(np.int64), end)
+            end, took = self._ends(durations)[met.row], np.rint(durations[met.row]).astype(np.int64)
+            begin = end - took
+            if not met.keep(begin, end):
+                return before
             made = durations.copy()
-            made[mine] = (took)[units.of[mine]]
+            made[mine] = met.took(calls, begin, took, level)[met.unit[mine]]
             if np.array_equal(made, durations):
                 break
             durations = made
@@ -144,7 +143,7 @@ class Recorded:
         return alone_of(self.scenario)
 
     @cached_property
-    def _calls(self) -> tuple[tuple[Call, ...], Ints]:
+    def _calls(self) -> Calls:
         return communication(self._source, self.result.spans())
 
     @cached_property
@@ -161,15 +160,9 @@ class Recorded:
         assert isinstance(self._level, OnLevel)
         added = np.where(self._alone > 0, self._base - self._alone, 0)
         waited = np.where(added > _ROUNDING, added, 0).astype(np.int64)
-        return Episodes(self.result.spans(), self.moving, *self._calls, waited, self._level)
+        return Episodes(self.result.spans(), self.moving, self._calls, waited, self._level)
 
-    @cached_property
-    def _met_before(self) -> Ints:
-        """What episodes take by themselves as they were: as recorded, but for who comes first in one instant."""
-        assert isinstance(self._level, OnLevel)
-        return self._episodes.took(*self._calls, self.moving.since[self._episodes.row], self._level)
-
-    def _bytes_ratio(self, changed: Scenario, calls: tuple[tuple[Call, ...], Ints]) -> Floats:
+    def _bytes_ratio(self, changed: Scenario, calls: Calls) -> Floats:
         """Times of communication without latencies, after over before."""
         after = moved(*calls, alone_of(changed.changed(_NO_LATENCY)))
         return np.where(self._bytes > 0, after / np.where(self._bytes > 0, self._bytes, 1.0), 1.0)
@@ -210,6 +203,8 @@ class Recorded:
             return "recorded times of communication say nothing of a simulated network"
         if self.scenario.spec.model_dump().get("events") is not None:
             return "its timed events changed links and devices while it ran"
+        if changed.spec.model_dump().get("events") is not None:
+            return "timed events change links and devices while it runs"
         return ""
 
 

@@ -57,8 +57,22 @@ class Lever:
 
     @property
     def saved(self) -> float:
-        """ps saved per 10 % more of the knob, to first order (a latency: per 10 % less)."""
-        return -self.slope.middle * 0.1 * (-1 if self.knob.name.endswith(".latency") else 1)
+        """ps saved per 10 % more of the knob (a latency: per 10 % less), to first order."""
+        return self._towards(self.slope, better=True)
+
+    @property
+    def lost(self) -> float:
+        """ps lost per 10 % less of the knob (a latency: per 10 % more), to first order; as much as saved, but for a kink."""
+        return self._towards(self.slope, better=False)
+
+    @property
+    def simulated(self) -> float | None:
+        """What is ``saved`` by the re-simulations, where they were made."""
+        return None if self.checked is None else self._towards(self.checked, better=True)
+
+    def _towards(self, slope: Slope, better: bool) -> float:
+        delay = self.knob.name.endswith(".latency")
+        return 0.1 * ((slope.less if better else slope.more) if delay else -(slope.more if better else slope.less)) + 0.0
 
     @property
     def error(self) -> float | None:

@@ -53,6 +53,7 @@ class Message(NamedTuple):
 
 
 Call = Gathering | Message
+Calls = tuple[tuple[Call, ...], Ints]  #: (distinct calls, which of them each row is; -1: none)
 
 
 class Alone(Protocol):
@@ -72,12 +73,16 @@ class OnLevel:
         self._topology = topology = scenario.topology
         level = "analytic" if scenario.profile else spec.network
         self._graph = scenario.graph
-        self._network = build_network(level, topology)
+        self._network, self._spoken = build_network(level, topology), level
         self._placer = Placer(topology, range(scenario.graph.ranks), getattr(self._network, "stores", 0.0))
         self._options = collective_options(spec, topology)
         self._now = 0
         self._alone: dict[tuple[object, ...], int] = {}
         self._together: dict[tuple[tuple[Call, ...], tuple[int, ...]], tuple[int, ...]] = {}
+
+    def alike(self, other: object) -> bool:
+        """Whether they share links in the same way."""
+        return isinstance(other, OnLevel) and other._spoken == self._spoken
 
     def alone(self, call: Call) -> int:
         key: tuple[object, ...] = call
@@ -127,6 +132,11 @@ class OnLevel:
         wanted = CollectiveCall((0, 0), call.operation, call.size, members, call.root, call.dims)
         found = self._placer.collective(wanted, self._options)[0]
         return found if len(found.src) else None
+
+    def transfers(self, call: Call) -> int:
+        """Number of transfers that it is made of."""
+        found = self._transfers(call)
+        return 0 if found is None else len(found.src)
 
     def links(self, call: Call) -> Ints:
         """That it crosses, ascending."""
@@ -192,7 +202,7 @@ def computing(scenario: Scenario, source: Source, spans: SpanTable) -> Floats:
     return found
 
 
-def communication(source: Source, spans: SpanTable) -> tuple[tuple[Call, ...], Ints]:
+def communication(source: Source, spans: SpanTable) -> Calls:
     """(distinct calls, which of them each row is: -1 for what the network does not move, and for receives, which end with their
     sends)."""
     graph = source.graph

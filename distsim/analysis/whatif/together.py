@@ -1,114 +1,120 @@
-"""Communications that share links: what each adds to the others depends on when they come.
+"""Communications that shared links in the recorded run: what each adds to the others depends on when they come.
 
-A *unit* is a collective or a message. Units that are under way at the same time over one link meet; those that meet, and those
-that these meet in turn, make an *episode*. What an episode takes is asked of the run's own network level, all its units together
-at their instants and nobody else: the same question that gives the time of a communication alone. An episode that is only
+A *unit* is a collective or a message. Units that were under way at the same time over one link met; those that met, and those
+that these met in turn, make an *episode*. What an episode takes is asked of the run's own network level, its units together at
+their instants and nobody else: the question that gives the time of a communication alone, of several. An episode that is only
 shifted takes what it took, so that equal ones (layers, micro-batches) are asked once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from distsim.analysis.intervals import Ints
 from distsim.analysis.underway import UnderWay
-from distsim.analysis.whatif.times import Call, OnLevel
+from distsim.analysis.whatif.times import Calls, OnLevel
 from distsim.result import SpanTable
 
-#: orders of an episode's ties that are tried, at most
-_TRIES = 64
+#: units that are asked to find an episode's order, at most, all tries together
+_TRIED = 512
+#: transfers of all units of a run beyond which nothing is asked: it would take as long as running again
+_MOST = 2_000_000
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Units:
-    """Collectives and messages of a run.
+class Episodes:
+    """Those in which somebody took longer than alone.
 
     Attributes:
-        row: of the span table that speaks for each unit.
-        of: every row's unit, -1 for none.
-        begin, took: ps, as recorded. turn: who goes first of those that come in one instant.
+        row: of the span table that speaks for each unit of the run, whether it is in an episode or not.
+        unit: of every row, -1 for what the network does not move, or moved alone.
     """
 
-    row: Ints
-    of: Ints
-    begin: Ints
-    took: Ints
-    turn: Ints
-
-    @classmethod
-    def made(cls, spans: SpanTable, moving: UnderWay, which: Ints) -> Units:
-        """``which``: call of every row, -1 for none. Those of one instant go in order of their rows."""
+    def __init__(self, spans: SpanTable, moving: UnderWay, calls: Calls, waited: Ints, level: OnLevel) -> None:
+        """``waited``: ps of each row beyond its time alone, 0 where it was not slowed. ``level``: of the recorded run."""
+        which = calls[1]
         talks = np.flatnonzero(which >= 0)
         number = np.where(moving.collective >= 0, moving.collective, len(spans) + np.arange(len(spans)))[talks]
         _, first, unit = np.unique(number, return_index=True, return_inverse=True)
-        row, of = talks[first], np.full(len(spans), -1, np.int64)
-        of[talks] = unit.ravel()
-        begin = moving.since[row]
-        return cls(row, of, begin, spans.end[row] - begin, row)
+        self.row: Ints = talks[first]
+        begin, end = moving.since[self.row], spans.end[self.row]
+        slowed = np.zeros(len(self.row), np.bool_)
+        slowed[unit.ravel()[waited[talks] > 0]] = True
+        if sum(level.transfers(calls[0][one]) for one in which[self.row].tolist()) > _MOST:
+            slowed[:] = False
+        self._crossed = _crossed(calls, which[self.row], level) if slowed.any() else (self.row[:0], self.row[:0])
+        self._of = _connected(*self._crossed, begin, end)
+        met = np.isin(self._of, self._of[slowed])
+        met &= np.bincount(self._of, minlength=len(met))[self._of] > 1
+        self._met = np.flatnonzero(met)
+        self.unit: Ints = np.full(len(spans), -1, np.int64)
+        self.unit[talks] = np.where(met, np.arange(len(met)), -1)[unit.ravel()]
+        order = np.lexsort((begin, self._of))
+        order = order[met[order]]
+        edge = [*np.flatnonzero(np.append(True, np.diff(self._of[order]) > 0)[: len(order)]).tolist(), len(order)]
+        took = end - begin
+        self._each = [self._lined_up(order[low:high], calls, begin, took, level) for low, high in pairwise(edge)]
+        # none, but where an order within one instant is not found
+        self._missed = (took - self._took(calls, begin, took, level)) * met
 
+    def __len__(self) -> int:
+        return len(self._each)
 
-class Asked:
-    """A network level that is asked about the calls of units."""
+    def took(self, calls: Calls, begin: Ints, took: Ints, level: OnLevel) -> Ints:
+        """ps of each unit that comes at ``begin[i]``; ``took[i]`` of those that are in no episode."""
+        return self._took(calls, begin, took, level) + self._missed
 
-    def __init__(self, units: Units, calls: Sequence[Call], which: Ints, level: OnLevel) -> None:
-        self._units, self._level = units, level
-        self._calls = [calls[one] for one in which[units.row].tolist()]
-        distinct, number = np.unique(which[units.row], return_inverse=True)
-        links = [level.links(calls[one]) for one in distinct.tolist()]
-        number = number.ravel()
-        self._unit = np.repeat(np.arange(len(number)), np.array([len(one) for one in links], np.int64)[number])
-        self._link = np.concatenate([np.zeros(0, np.int64), *(links[one] for one in number.tolist())])
+    def keep(self, begin: Ints, end: Ints) -> bool:
+        """Whether with other instants they still meet nobody but each other."""
+        now = _connected(*self._crossed, begin, end)
+        mine = np.isin(now, now[self._met])
+        pairs = np.unique(np.stack([now[mine], self._of[mine]]), axis=1)
+        return bool(len(np.unique(pairs[0])) == pairs.shape[1])
 
-    def took(self, begin: Ints, end: Ints) -> Ints:
-        """ps of each unit that comes at ``begin[i]``. ``end``: about when it ends, which says who meets."""
-        found = np.zeros(len(begin), np.int64)
-        for episode in self._episodes(begin, end):
-            found[episode] = self._together(episode, begin)
+    def _took(self, calls: Calls, begin: Ints, took: Ints, level: OnLevel) -> Ints:
+        found = took.copy()
+        for episode in self._each:
+            order = episode[np.argsort(begin[episode], kind="stable")]
+            found[order] = self._ask(order, calls, begin, level)
         return found
 
-    def lined_up(self, most: int = _TRIES) -> Units:
-        """The units with turns, which are not recorded, that give the recorded times: sought by exchanging neighbours, at most so
-        often in an episode."""
-        units, turn = self._units, self._units.turn.copy()
-        for episode in self._episodes(units.begin, units.begin + units.took):
-            order, left = episode, most
-            least = self._off(order)
-            for late in range(1, len(order)):
-                at = late
-                while at and least and left and units.begin[order[at]] == units.begin[order[at - 1]]:
-                    other, left = order.copy(), left - 1
-                    other[[at - 1, at]] = order[[at, at - 1]]
-                    off = self._off(other)
-                    if off >= least:
-                        break
-                    order, least, at = other, off, at - 1
-            turn[order] = turn[episode]
-        return Units(units.row, units.of, units.begin, units.took, turn)
+    def _ask(self, units: Ints, calls: Calls, begin: Ints, level: OnLevel) -> tuple[int, ...]:
+        """Of units in order of their instants."""
+        asked = tuple(calls[0][one] for one in calls[1][self.row[units]].tolist())
+        return level.together(asked, tuple(begin[units].tolist()))
 
-    def _off(self, episode: Ints) -> int:
-        units = self._units
-        return int(np.abs(np.array(self._together(episode, units.begin)) - units.took[episode]).sum())
+    def _lined_up(self, order: Ints, calls: Calls, begin: Ints, took: Ints, level: OnLevel) -> Ints:
+        """The order of an episode's units. Who went first of those that came in one instant is not recorded: sought is an order
+        that gives the recorded times, by exchanging neighbours."""
 
-    def _together(self, episode: Ints, begin: Ints) -> tuple[int, ...]:
-        calls = tuple(self._calls[one] for one in episode.tolist())
-        if len(calls) == 1:
-            return (self._level.alone(calls[0]),)
-        return self._level.together(calls, tuple(begin[episode].tolist()))
+        def off(order: Ints) -> int:
+            return int(np.abs(np.array(self._ask(order, calls, begin, level)) - took[order]).sum())
 
-    def _episodes(self, begin: Ints, end: Ints) -> list[Ints]:
-        """Units of each, in the order in which they come."""
-        episode = _connected(self._unit, self._link, begin, end)
-        order = np.lexsort((self._units.turn, begin, episode))
-        edge = [*np.flatnonzero(np.append(True, np.diff(episode[order]) > 0)[: len(order)]).tolist(), len(order)]
-        return [order[low:high] for low, high in pairwise(edge)]
+        least, tries = off(order), _TRIED // len(order)
+        for late in range(1, len(order)):
+            at = late
+            while at and least and tries and begin[order[at]] == begin[order[at - 1]]:
+                other, tries = order.copy(), tries - 1
+                other[[at - 1, at]] = order[[at, at - 1]]
+                now = off(other)
+                if now >= least:
+                    break
+                order, least, at = other, now, at - 1
+        return order
+
+
+def _crossed(calls: Calls, which: Ints, level: OnLevel) -> tuple[Ints, Ints]:
+    """Pairs of a unit and a link that it crosses. ``which``: call of every unit."""
+    distinct, number = np.unique(which, return_inverse=True)
+    links = [level.links(calls[0][one]) for one in distinct.tolist()]
+    number = number.ravel()
+    unit = np.repeat(np.arange(len(which)), np.array([len(one) for one in links], np.int64)[number])
+    return unit, np.concatenate([np.zeros(0, np.int64), *(links[one] for one in number.tolist())])
 
 
 def _connected(unit: Ints, link: Ints, begin: Ints, end: Ints) -> Ints:
-    """Of every unit the lowest that it has to do with. Given are pairs of units and links that they cross."""
+    """Of every unit the lowest that it has to do with. Given are pairs of a unit and a link that it crosses."""
     order = np.lexsort((begin[unit], link))
     unit, link = unit[order], link[order]
     found = np.arange(len(begin))

@@ -90,7 +90,7 @@ def result_of(
     schedule: Schedule, outcome: Outcome, params: LogGOPS, spec: dict[str, Any], warnings: tuple[str, ...] = ()
 ) -> Result:
     """The result of a run."""
-    topology = _topology(schedule.ranks, len(outcome.nics), params)
+    topology = nic_topology(schedule.ranks, len(outcome.nics), params)
     makespan = int(outcome.finish.max(initial=0))
     busy = outcome.busy.sum(axis=0)
     whole = max(makespan * schedule.ranks, 1)
@@ -129,7 +129,7 @@ def _oddities(schedule: Schedule, outcome: Outcome) -> list[str]:
     return told
 
 
-def _topology(ranks: int, nics: int, params: LogGOPS) -> Topology:
+def nic_topology(ranks: int, nics: int, params: LogGOPS) -> Topology:
     """What a result shows as links: the sending and the receiving side of every NIC, on a network without limits of its own."""
     count = ranks * nics
     host = np.repeat(np.arange(ranks, dtype=np.int32), nics)

@@ -55,9 +55,9 @@ def _bar(columns: dict[str, Ints], makespan: int) -> str:
         name, colour = PARTS[part]
         share = float(column.mean()) / max(1, makespan)
         told = _percent(share) if share >= 0.05 else ""
-        parts.append(
-            f'<span style="flex:{share:.5f};background:var(--{colour})" title="{escape(name)}: {_percent(share)}">{told}</span>'
-        )
+        ink = "color:var(--ink);" if part == "idle" else ""  # pale
+        style = f"flex:{share:.5f};{ink}background:var(--{colour})"
+        parts.append(f'<span style="{style}" title="{escape(name)}: {_percent(share)}">{told}</span>')
         key.append(f'<span><i style="background:var(--{colour})"></i>{escape(name)}</span>')
     said = "The mean of all ranks; the table below says the same"
     return f'<div class="key">{"".join(key)}</div>\n<div class="mean" role="img" aria-label="{said}">{"".join(parts)}</div>'

@@ -25,15 +25,17 @@ KINDS = {
 }
 
 
-def page_of(folders: list[str], title: str = "") -> Page:
-    """The page of one folder, or of the comparison of two.
+def page_of(folders: list[str], title: str = "", levers: bool = False) -> Page:
+    """The page of one folder, or of the comparison of two. levers: with what each knob of a run is worth.
 
     Raises: ConfigError where one is no results folder, is broken, or two are of kinds that do not go together.
     """
     kinds = [kind_of(folder) for folder in folders]
+    if levers and kinds != ["distsim-results"]:
+        raise ConfigError("--levers is for one run or training step", where=" ".join(folders), fix="Leave it out.")
     if len(folders) == 2:
         return _made("distsim.report.html.compare", *folders, title)
-    return _made(KINDS[kinds[0]][0], folders[0], title)
+    return _made(KINDS[kinds[0]][0], folders[0], title, *([True] if levers else []))
 
 
 def _made(module: str, *arguments: Any) -> Page:

@@ -9,6 +9,7 @@ from distsim.analysis.steps import steps
 from distsim.analysis.summary import Summary, summarise
 from distsim.report.answer import answer
 from distsim.report.html import breakdown, captured, communication, events, links, path, provenance, timeline, training, why
+from distsim.report.html import levers as worth
 from distsim.report.html.section import Figure, Page, Section
 from distsim.report.html.shown import chosen
 from distsim.report.reopen import reopen
@@ -16,7 +17,7 @@ from distsim.result import Result
 from distsim.units import format_time
 
 
-def page(folder: str, title: str = "") -> Page:
+def page(folder: str, title: str = "", levers: bool = False) -> Page:
     """The page of a folder of ``distsim run -o`` or ``distsim train -o``. Raises ConfigError as reopen does."""
     result = reopen(folder)
     summary = summarise(result)
@@ -24,13 +25,13 @@ def page(folder: str, title: str = "") -> Page:
     return Page(
         title=title or Path(folder).resolve().name,
         answer=(step.answer if step else "") or answer(result, summary),
-        sections=sections(result, summary, step),
+        sections=sections(result, summary, step, levers),
         figures=_figures(result, summary, step),
         warnings=(*result.warnings, *(step.warnings if step else ())),
     )
 
 
-def sections(result: Result, summary: Summary, step: training.Step | None) -> tuple[Section, ...]:
+def sections(result: Result, summary: Summary, step: training.Step | None, levers: bool = False) -> tuple[Section, ...]:
     """All that there is something to say in."""
     shown = chosen(result, summary)
     arranged = timeline.arrange(result, summary, shown)
@@ -39,6 +40,7 @@ def sections(result: Result, summary: Summary, step: training.Step | None) -> tu
         events.section(result),
         training.section(step) if step else None,
         why.section(result, arranged),
+        worth.section(result) if levers else None,
         captured.section(result, summary),
         timeline.section(result, summary, shown, arranged),
         path.section(result, summary, arranged),
@@ -67,11 +69,13 @@ def _figures(result: Result, summary: Summary, step: training.Step | None) -> tu
 
 
 def _step(result: Result) -> Figure:
-    """How long; of a captured trace of several iterations, how long each."""
+    """How long; of a captured trace, how long the GPU work of an iteration."""
     ranks = f"{result.ranks:,} rank{'s' if result.ranks > 1 else ''}"
     found = steps(result)
-    if len(found) < 2:
+    if not found:
         return Figure("Step", format_time(result.makespan), ranks)
+    if len(found) == 1:
+        return Figure("Step", format_time(found[0].span_ps), f"{format_time(result.makespan)} with its launches, {ranks}")
     middle = round(median(one.span_ps for one in found))
     return Figure("Step", format_time(middle), f"median of {len(found):,} in {format_time(result.makespan)}, {ranks}")
 

@@ -23,7 +23,6 @@ from distsim.units import format_size, format_time
 from distsim.workload.training.memory import memory_of
 from distsim.workload.training.memory.timeline import timeline
 
-
 #: stages that have a line of their own
 _STAGES = 8
 

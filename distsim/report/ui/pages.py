@@ -123,9 +123,8 @@ def _is_run(folder: Path) -> bool:
 def _results(entries: Sequence[Entry]) -> Section:
     """A table: a link to each report, and a tick for two to be compared."""
     if not entries:
-        return Section(
-            "results", "Results", paragraph("Folders that -o of run, train, serve, sweep, capacity and study write appear here.")
-        )
+        said = "Folders that -o of run, train, serve, sweep, capacity and study write appear here."
+        return Section("results", "Results", paragraph(said))
     rows = []
     for entry in entries:
         name = escape(entry.name)

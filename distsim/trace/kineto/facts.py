@@ -90,8 +90,29 @@ def _parsed(text: str, size: int) -> tuple[int, ...]:
     return ranks if ranks and ranks[-1] == last else ()
 
 
+#: words that facts are made of, but for the operation's number: operations of one kind repeat them thousands of times
+_WORDS = (
+    "Collective name", "dtype", "In msg nelems", "Out msg nelems", "In split size", "Group size", "Process Group Name", "Rank",
+    "Process Group Ranks", "Global rank start", "Global rank stride", "Dst Rank", "Src Rank",
+)  # fmt: skip
+
+
 def facts_of_args(args: Mapping[str, Any]) -> Facts:
     """What the arguments of a kernel or of a record_param_comms say."""
+    values = tuple(map(args.get, _WORDS))
+    try:
+        facts = dict(_facts_of(values, tuple(map(type, values))))
+    except TypeError:  # a list among them, which has no hash
+        facts = _facts_of.__wrapped__(values, ())
+    if args.get("Seq") not in (None, ""):
+        facts["sequence"] = str(args["Seq"]).strip('"')
+    return facts
+
+
+@lru_cache(maxsize=4096)
+def _facts_of(values: tuple[Any, ...], _types: tuple[type, ...]) -> Facts:
+    """Facts of the values of ``_WORDS``; ``_types`` keep apart what is equal (1, 1.0 and True)."""
+    args = dict(zip(_WORDS, values, strict=True))
     facts: Facts = {}
     name = args.get("Collective name")
     if name:
@@ -108,7 +129,7 @@ def facts_of_args(args: Mapping[str, Any]) -> Facts:
     size = args.get("Group size")
     if isinstance(size, int) and 0 < size <= MOST_RANKS:
         facts["size"] = size
-    for key, place in (("name", "Process Group Name"), ("root", "Rank"), ("sequence", "Seq")):
+    for key, place in (("name", "Process Group Name"), ("root", "Rank")):
         if args.get(place) not in (None, ""):
             facts[key] = str(args[place]).strip('"')  # some versions quote twice
     ranks = parse_ranks(args.get("Process Group Ranks"), facts.get("size", 0))

@@ -197,7 +197,7 @@ class _Reader:
                 talks = self._communicates[number] = is_communication(name)
             if talks or "Collective name" in args:
                 what = GpuKind.COMMUNICATION
-                self._gpu_args[len(self._gpu.start)] = plain(args)
+                self._gpu_args[len(self._gpu.start)] = self._events.kept(args)
         self._gpu.add(
             start, length, self._streams.setdefault(place, len(self._streams)), what, number, self._correlation(args),
             self._external(args), _fits(_number(args.get("bytes"))),
@@ -205,7 +205,7 @@ class _Reader:
 
     def _communicating(self, start: float, length: float, thread: int, name: str, args: dict[str, Any]) -> None:
         self._op.add(start, length, thread, self._name(name), self._external(args))
-        self._op_args.append(plain(args))
+        self._op_args.append(self._events.kept(args))
 
     def _name(self, name: str) -> int:
         number = self._names.get(name)

@@ -101,6 +101,34 @@ def test_two_groups_over_one_link_are_under_way_beside_each_other():
     assert (one.contended_ps == one.ps) == shared
 
 
+def pairs_then_all(network, **options):
+    """One all_reduce of ranks i and i + 8 each, then one of all: hierarchical, unless an algorithm is given."""
+    from distsim.trace.graph import Group
+
+    own = Group("dp", {rank: (rank % 8, rank % 8 + 8) for rank in range(16)})
+    some = {"collective": CollectiveType.ALL_REDUCE, "bytes": 1 << 26}
+    rows = [(0, NodeType.COMM_COLL, [], some | {"group": 0}), (1, NodeType.COMM_COLL, [0], some)]
+    graph = TaskGraph((program(rows),), np.zeros(16, np.int32), (own,), names=("",), source="made")
+    result = simulate(graph, "rail_optimized:nodes=2", network=network, **options)
+    return explain(result, graph=graph).communications
+
+
+@pytest.mark.parametrize("network", ["fluid", "cut_through"])
+def test_no_link_is_busy_for_longer_than_it_is_in_use(network):
+    for one in pairs_then_all(network):
+        assert one.load is not None
+        assert one.load.share_in_use is not None
+        assert 0.8 < one.load.share_in_use <= 1.0
+        assert one.contended_ps == 0
+
+
+def test_who_is_on_a_link_is_not_told_of_algorithms_whose_routes_are_not_known():
+    for one in pairs_then_all("fluid", algorithm="all_reduce=halving_doubling"):
+        assert one.load is not None
+        assert one.load.share_in_use is None
+        assert one.contended_ps is None
+
+
 def test_repetitions_are_folded_and_their_times_kept():
     graph = graph_of(*(layers(8, lambda i: 100 + i) for _ in range(2)))
     result = simulate(graph, "switch:hosts=2", network="analytic")
@@ -174,3 +202,16 @@ def test_nothing_ran():
     assert answer(found).startswith("0 s on 2 ranks: the critical path is empty")
     assert text(found)
     assert document(found)["path"]["told"] == []
+
+
+def test_bounds_know_the_communication_inside_blocks():
+    step = train(model="llama3-8b", cluster="dgx_h100:gpus=8", tp=8, dp=1, global_batch=1, seq=2048)
+    found = explain(step.result)
+    limit = {one.name: one.step_ps for one in found.bounds}
+    blocks = [step.job.costs.block(0, way) for way in ("forward", "backward")]
+    waited = sum(block.exposed["tp"] for block in blocks)
+    between = sum(found.ranks[0].exposed.values())
+    assert waited > 0.1 * step.result.makespan
+    assert limit["infinite_network"] == pytest.approx(step.result.makespan - waited - between, abs=10)
+    both = sum(max(sum(block.exposed.values()) + sum(block.hidden.values()), block.host) for block in blocks)
+    assert limit["infinite_compute"] == pytest.approx(both + between, abs=10)

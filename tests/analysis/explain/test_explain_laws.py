@@ -14,9 +14,10 @@ from distsim import simulate
 from distsim.analysis.activity import activities
 from distsim.analysis.critical import critical_path
 from distsim.analysis.explain.bounds import bounds
+from distsim.analysis.explain.classes import left_of
 from distsim.analysis.explain.findings import explain
 from distsim.analysis.explain.slack import slack
-from distsim.analysis.source import source_of, told_by, with_senders
+from distsim.analysis.source import Source, source_of, told_by, with_senders
 from distsim.analysis.underway import under_way
 from distsim.cli.shipped import shipped
 from distsim.trace.graph import CollectiveType, Group, NodeType, PeerKind, TaskGraph
@@ -107,7 +108,7 @@ def test_law_a_delay_moves_the_end_by_what_exceeds_the_slack(graph, data):
 def test_law_bounds_are_what_running_again_gives(graph):
     result = run(graph)
     moving, network = network_of(result, graph)
-    found = {one.name: one.step_ps for one in bounds(result, moving, network, ())}
+    found = {one.name: one.step_ps for one in bounds(result, moving, network, (), left_of(graph.names, Source(None)))}
     assert found["infinite_network"] == run(graph, "ideal").makespan
     quick = tuple(
         dataclasses.replace(one, duration_ps=np.where((one.type == NodeType.COMP) & ~one.cpu, 0, one.duration_ps))

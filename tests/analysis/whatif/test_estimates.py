@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+from building import program
 from whatif_cases import recorded_run
 
 from distsim import simulate
 from distsim.analysis.summary import summarise
 from distsim.analysis.whatif.estimate import Recorded
 from distsim.analysis.whatif.outcome import outcome
+from distsim.cost.speeds import Speeds, classes_of
 from distsim.errors import ConfigError, UnknownNameError
 from distsim.report.document import document, dumps
 from distsim.scenario import scenario_of
+from distsim.trace.graph import NodeType, TaskGraph
 from distsim.training import train
 
 TRACES = "traces"
+MS = 1_000_000_000
 
 
 def whole(result):
@@ -172,3 +177,46 @@ def test_scaled_topologies():
     for wrong in ("spine", "spine.width=2x", "spine.bandwidth=-1", "spine.bandwidth=0x", "spine.latency=fast"):
         with pytest.raises(ConfigError):
             build(f"fat_tree:k=4;{wrong}")
+
+
+def captured_graph():
+    """One rank of a captured trace: a matrix product of 2 ms, a norm of 1 ms, a kernel nobody knows of 1 ms."""
+    rows = [(i, NodeType.COMP, [i - 1] if i else [], {"duration_ps": ps, "name": i}) for i, ps in enumerate([2 * MS, MS, MS])]
+    names = ("ampere_sgemm_128x64_tn", "layer_norm_kernel", "mine")
+    return TaskGraph(
+        (program(rows),), np.zeros(1, np.int32), names=names, streams=("main", "gpu"), source="captured", captured=True
+    )  # fmt: skip
+
+
+def test_kernels_of_a_captured_trace_have_speeds_by_class():
+    graph = captured_graph()
+    assert classes_of(graph) == ("gemm", "norm", "other")
+    expected = {
+        "gpu.compute.gemm=2x": 3 * MS, "gpu.compute.norm=2x": 3.5 * MS, "gpu.compute=2x": 2 * MS,
+        "gpu.compute=2x,gpu.compute.gemm=2x": 1.5 * MS, "rank.0.compute=2x,gpu.compute.norm=2x": 1.75 * MS,
+    }  # fmt: skip
+    for text, ps in expected.items():
+        made = Speeds.parse(text).on(graph)
+        assert made.program(0).duration_ps.sum() == ps
+    with pytest.raises(ConfigError, match="no attention kernels"):
+        Speeds.parse("gpu.compute.attention=2x").on(graph)
+    with pytest.raises(ConfigError, match="does not tell classes"):
+        Speeds.parse("gpu.compute.gemm=2x").on(dataclasses.replace(graph, captured=False))
+    with pytest.raises(UnknownNameError):
+        Speeds.parse("gpu.compute.gemms=2x")
+
+
+def test_kernels_of_a_model_have_no_classes_by_name():
+    with pytest.raises(ConfigError, match="captured traces"):
+        train(model="llama3-8b", cluster="dgx_h100:gpus=8", tp=2, global_batch=32, seq=4096, speeds="gpu.compute.norm=2x")
+
+
+def test_a_captured_run_has_its_classes_as_knobs(traces_reference):
+    result = simulate(tuple(str(file) for file in sorted((traces_reference / "hta_ddp_2xA100").glob("kineto_rank*.json*"))))
+    scenario = scenario_of(result.spec)
+    names = [one.name for one in scenario.knobs() if one.name.startswith("gpu.compute.")]
+    assert "gpu.compute.elementwise" in names
+    recorded, changed = Recorded(scenario, result), scenario.changed({"gpu.compute.elementwise": "0.02x"})
+    after = changed.run().makespan
+    assert after > result.makespan
+    assert recorded.estimate(changed).makespan == pytest.approx(after, rel=1e-6)

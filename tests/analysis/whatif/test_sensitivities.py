@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 from whatif_cases import case, recorded_run
 
@@ -15,27 +14,21 @@ from distsim.scenario import scenario_of
 from distsim.training import train
 
 
-def test_twenty_random_cases_without_contention_agree_within_two_percent(tmp_path):
-    """The first twenty seeds whose recorded path has no communication that shared its links: there, durations decide alone."""
-    found = []
-    for seed in range(60):
-        if recorded_run(seed, tmp_path)[1].contended() == 0:
-            found.append(case(seed, tmp_path))
-        if len(found) == 20:
-            break
-    assert len(found) == 20
+def test_twenty_random_cases_agree_within_two_percent(tmp_path):
+    """All of them, contended ones too. docs/whatif.md has 400."""
+    found = [case(seed, tmp_path) for seed in range(20)]
     assert len({one.knob.split(".")[-1] for one in found}) >= 3  # bandwidths, latencies, computation
+    assert len({one.recorded.scenario.spec.network for one in found}) == 4
+    assert sum(one.recorded.contended() > 0 for one in found) >= 4
     assert not [str(one) for one in found if one.off > TOLERANCE]
 
 
-def test_of_all_random_cases_nineteen_in_twenty_agree(tmp_path):
-    """Contended ones too: what contention adds is only known in proportion. docs/whatif.md has 400 cases."""
-    found = [case(seed, tmp_path) for seed in range(40)]
-    off = np.array([one.off for one in found])
-    assert np.mean(off <= TOLERANCE) >= 0.95
-    for one in found:
-        if one.off > TOLERANCE:
-            assert one.recorded.contended() > 0 or one.slope.kinked or one.checked.kinked, str(one)
+@pytest.mark.parametrize("seed", [72, 82, 126, 128, 158, 252])
+def test_cases_whose_path_shares_links_agree_too(seed, tmp_path):
+    """Waits behind others in chunks, ties within one instant, computation that decides who comes first."""
+    found = case(seed, tmp_path)
+    assert found.recorded.contended() > 0
+    assert found.off <= TOLERANCE, str(found)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -77,6 +70,9 @@ def test_two_equal_paths_are_a_kink(tmp_path):
     assert slope.kinked
     assert slope.more == 0
     assert slope.less == pytest.approx(-1e9, rel=1e-2)
+    (lever,) = [one for one in levers(Recorded(scenario_of(result.spec), result)) if one.knob.name == "rank.0.compute"]
+    assert lever.saved == lever.simulated == 0  # the other rank ends no earlier
+    assert lever.lost == pytest.approx(1e8, rel=1e-2)
 
 
 def test_levers_of_a_folded_training_step_agree():

@@ -16,7 +16,8 @@ from distsim.report.html.page import write
 TAB, ENTER, HOME, END, LEFT, RIGHT, DOWN = "\ue004", "\ue007", "\ue011", "\ue010", "\ue012", "\ue014", "\ue015"
 #: what a page is made of
 PAGES = {
-    "run": ("run",), "large": ("large",), "dense": ("dense",), "service": ("service-a",), "study": ("study-a",),
+    "run": ("run",), "captured": ("captured",), "large": ("large",), "dense": ("dense",), "service": ("service-a",),
+    "study": ("study-a",),
     "runs": ("run", "run-chunk"), "services": ("service-a", "service-b"), "studies": ("study-a", "study-b"),
 }  # fmt: skip
 
@@ -170,6 +171,28 @@ def test_the_timeline_by_keyboard_alone(browser, page):
     browser.keys(DOWN, "n")
     assert browser.run("return distsim.timelines.timeline.selected") >= 0
     assert "duration" in browser.find(".timeline .details").text
+
+
+def test_a_step_is_shown_by_its_name_and_by_its_row(browser, page):
+    browser.open(page("captured"))
+    draw_all(browser)
+    window = "const t = distsim.timelines.timeline; return [t.from * t.spans.tick, t.to * t.spans.tick]"
+    steps = browser.run("return distsim.timelines.timeline.spans.steps")
+    assert [step["name"] for step in steps] == [f"ProfilerStep#{number}" for number in range(3)]
+    choose = browser.find("#timeline select")
+    choose.send_keys("ProfilerStep#1")
+    from_, to = browser.run(window)
+    near = 0.03 * (steps[1]["end"] - steps[1]["begin"])
+    assert (from_, to) == pytest.approx((steps[1]["begin"], steps[1]["end"]), abs=near)
+    browser.run("document.querySelector('#iterations tbody tr:nth-child(3) button').focus()")
+    browser.keys(ENTER)
+    near = 0.05 * (steps[2]["end"] - steps[2]["begin"])
+    assert browser.run(window)[0] == pytest.approx(steps[2]["begin"], abs=near)
+    choose.send_keys(HOME)
+    assert browser.run(window)[0] == 0
+    browser.run("document.querySelector('#why tbody button').focus()")
+    browser.keys(ENTER)
+    assert browser.run("return distsim.timelines.timeline.selected") >= 0
 
 
 def test_a_tooltip_tells_the_task_under_the_pointer(browser, page):

@@ -45,7 +45,7 @@ def seen(folder):
 
 def test_all_sections_are_there_and_in_the_contents(seen):
     ids = [one["id"] for one in seen.all("section")]
-    assert ids == ["breakdown", "timeline", "path", "communication", "links", "configuration"]
+    assert ids == ["breakdown", "why", "timeline", "path", "communication", "links", "configuration"]
     assert [one["href"] for one in seen.all("a") if one.get("href", "").startswith("#") and "class" not in one] == [
         f"#{i}" for i in ids
     ]
@@ -132,6 +132,11 @@ def test_a_training_step_has_its_memory_and_a_command_that_repeats_it(tmp_path):
     assert [sum(sizes[stage] for sizes in memory["bytes"]) for stage in range(2)] == [
         one.device for one in training.memory.stages
     ]
+    through = memory["charts"][0]["lines"]
+    assert [line["name"] for line in through] == ["stage 0", "stage 1"]
+    for line, one in zip(through, training.memory.stages, strict=True):
+        assert line["points"]["y"].max() * 2**30 == pytest.approx(one.allocated, rel=1e-6)
+        assert len(line["points"]["x"]) == len(line["points"]["y"])
     stages = seen.data("training")
     for stage in range(2):
         whole = sum(part["stages"][stage] for part in stages["parts"])

@@ -5,8 +5,9 @@ distsim.inquiry = (element, chart) => distsim.plot(element, () => {
   const written = {s: "~s", bytes: "~s", share: ",.4~%", "": "~g"};
   const unit = {s: "s", bytes: "B", share: "", "": ""};
   const soft = distsim.colour("soft");
-  const axis = (title, log, kind) => ({title: {text: title}, type: log ? "log" : "linear", tickformat: written[kind],
-    ticksuffix: unit[kind], nticks: 9, minor: {showgrid: false}});
+  const axis = (title, log, kind, of) => ({title: {text: title}, type: log ? "log" : "linear", tickformat: written[kind],
+    ticksuffix: unit[kind], nticks: 9, minor: {showgrid: false},
+    ...(log && kind !== "share" ? distsim.logTicks(chart.series.flatMap(one => one[of]), unit[kind]) : {})});
   const data = chart.series.filter(one => one.x.length).map((one, k) => {
     const colour = distsim.colour(`hue${one.hue || k % 8 + 1}`);
     return {
@@ -21,7 +22,7 @@ distsim.inquiry = (element, chart) => distsim.plot(element, () => {
   const at = y => chart.log_y ? Math.log10(y) : y;
   return {data, layout: {
     showlegend: data.length > 1, margin: {l: 60, r: 24, t: 8, b: 44},
-    xaxis: axis(chart.x, chart.log_x, chart.x_kind), yaxis: axis(chart.y, chart.log_y, chart.y_kind),
+    xaxis: axis(chart.x, chart.log_x, chart.x_kind, "x"), yaxis: axis(chart.y, chart.log_y, chart.y_kind, "y"),
     shapes: chart.levels.map(([, y]) => ({type: "line", x0: 0, x1: 1, xref: "paper", y0: y, y1: y,
       line: {color: soft, width: 1, dash: "dot"}})),
     annotations: chart.levels.map(([name, y]) => ({text: name, x: 1, xref: "paper", y: at(y), showarrow: false,

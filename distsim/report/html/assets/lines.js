@@ -11,12 +11,12 @@ distsim.line = (element, chart) => distsim.plot(element, () => {
     x: line.points.x, y: line.points.y, name: line.name, ...look(line, distsim.colour(`hue${line.hue || k % 8 + 1}`)),
     hovertemplate: `%{y:${precise[chart.y_kind]}}${unit[chart.y_kind]}<extra>%{fullData.name}</extra>`,
   }));
-  const soft = distsim.colour("soft");
+  const soft = distsim.colour("soft"), all = chart.lines.flatMap(line => [line.points.x[0], line.points.x.at(-1)]);
   return {data, layout: {
     hovermode: "x unified", showlegend: data.length > 1,
     xaxis: {title: {text: chart.x}, type: chart.log_x ? "log" : "linear", tickformat: written[chart.x_kind],
       ticksuffix: unit[chart.x_kind], hoverformat: precise[chart.x_kind], nticks: 7, minor: {showgrid: false},
-      ...(chart.log_x ? {dtick: 1} : chart.bars ? {tickformat: ",d"} : {rangemode: "tozero"})},
+      ...(chart.log_x ? distsim.logTicks(all, unit[chart.x_kind]) : chart.bars ? {tickformat: ",d"} : {rangemode: "tozero"})},
     yaxis: {title: {text: chart.y}, tickformat: written[chart.y_kind], ticksuffix: unit[chart.y_kind], rangemode: "tozero"},
     shapes: chart.marks.map(([, x]) => ({type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper",
       line: {color: soft, width: 1, dash: "dot"}})),
