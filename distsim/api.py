@@ -105,7 +105,12 @@ def simulate(
 
 
 def _paths(trace: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> str | tuple[str, ...]:
-    return os.fspath(trace) if isinstance(trace, (str, os.PathLike)) else tuple(os.fspath(one) for one in trace)
+    if isinstance(trace, (str, os.PathLike)):
+        return os.fspath(trace)
+    found = tuple(os.fspath(one) for one in trace)
+    if not found:
+        raise ConfigError("no trace was given", expected="a path, or those of captured ranks")
+    return found
 
 
 def replay(

@@ -22,9 +22,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from distsim.analysis.steps import step_lengths
 from distsim.analysis.underway import communicates, under_way
 from distsim.errors import TraceError
-from distsim.result import Result, SpanTable
+from distsim.result import Result
 from distsim.trace.graph import NodeType, Program, TaskGraph
 from distsim.trace.kineto.kernels import kernel_class
 
@@ -334,7 +335,7 @@ def _times(result: Result) -> tuple[list[str], Ints]:
     """Names and ps of all times that are split: the run, each step, each rank, each step of each rank."""
     names, values = ["run"], [result.makespan]
     spans = result.spans()
-    lengths, present = _step_lengths(spans, result.ranks)
+    lengths, present = step_lengths(result)
     for number, name in enumerate(spans.steps):
         if present[:, number].any():
             names.append(f"step {name}")
@@ -346,24 +347,6 @@ def _times(result: Result) -> tuple[list[str], Ints]:
         names.append(f"rank {rank}, step {spans.steps[number]}")
         values.append(int(lengths[rank, number]))
     return names, np.array(values, np.int64)
-
-
-def _step_lengths(spans: SpanTable, ranks: int) -> tuple[Ints, NDArray[np.bool_]]:
-    """ps from the first device operation of each step of each rank to the last, and whether there are any."""
-    steps = len(spans.steps)
-    lengths, present = np.zeros((ranks, steps), np.int64), np.zeros((ranks, steps), dtype=bool)
-    if spans.step is None or not steps:
-        return lengths, present
-    aside = [number for number, kind in enumerate(spans.kinds) if kind in ("host", "delay", "none")]
-    rows = np.flatnonzero((spans.step >= 0) & ~np.isin(spans.kind, aside))
-    if len(rows):
-        key = spans.rank[rows].astype(np.int64) * steps + spans.step[rows]
-        order = np.argsort(key, kind="stable")
-        unique, first = np.unique(key[order], return_index=True)
-        begin = np.minimum.reduceat(spans.start[rows][order], first)
-        end = np.maximum.reduceat(spans.end[rows][order], first)
-        lengths.ravel()[unique], present.ravel()[unique] = end - begin, True
-    return lengths, present
 
 
 def _transfers(result: Result) -> tuple[Ints, Ints]:

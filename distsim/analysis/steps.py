@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distsim.analysis.intervals import Ints
 from distsim.analysis.underway import is_kind
@@ -25,16 +26,28 @@ class Step:
 
 def steps(result: Result) -> tuple[Step, ...]:
     """The iterations that the trace tells and that have work on a GPU, in order; none for other traces."""
+    lengths, present = step_lengths(result)
+    told = np.where(present, lengths, -1)
+    found = []
+    for number in np.flatnonzero(present.any(axis=0)).tolist():
+        rank = int(told[:, number].argmax())
+        found.append(Step(result.spans().steps[number], int(told[rank, number]), rank))
+    return tuple(found)
+
+
+def step_lengths(result: Result) -> tuple[Ints, NDArray[np.bool_]]:
+    """By rank and step: ps from the first start of its work on the GPU to the last end, and whether there is any."""
     spans = result.spans()
-    if spans.step is None or not spans.steps:
-        return ()
+    steps = len(spans.steps)
+    lengths, present = np.zeros((result.ranks, steps), np.int64), np.zeros((result.ranks, steps), dtype=bool)
+    if spans.step is None or not steps:
+        return lengths, present
     rows = np.flatnonzero((spans.step >= 0) & ~is_kind(spans, "host", "delay", "none"))
-    cell = spans.step[rows].astype(np.int64) * result.ranks + spans.rank[rows]
-    begin: Ints = np.full(len(spans.steps) * result.ranks, np.iinfo(np.int64).max)
-    end: Ints = np.zeros(len(begin), np.int64)
-    np.minimum.at(begin, cell, spans.start[rows])
-    np.maximum.at(end, cell, spans.end[rows])
-    length = np.where(end > 0, end - begin, -1).reshape(len(spans.steps), result.ranks)
-    return tuple(
-        Step(name, int(row.max()), int(row.argmax())) for name, row in zip(spans.steps, length, strict=True) if row.max() >= 0
-    )
+    if len(rows):
+        key = spans.rank[rows].astype(np.int64) * steps + spans.step[rows]
+        order = np.argsort(key, kind="stable")
+        unique, first = np.unique(key[order], return_index=True)
+        begin = np.minimum.reduceat(spans.start[rows][order], first)
+        end = np.maximum.reduceat(spans.end[rows][order], first)
+        lengths.ravel()[unique], present.ravel()[unique] = end - begin, True
+    return lengths, present

@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         progress(None, "estimating")
         changed.check()
         estimate = recorded.estimate(changed)
+        if not (args.no_simulate or args.quiet or args.json):
+            print(f"estimate: {answer(settings, outcome(recorded, estimate, None))}; simulating ...", file=sys.stderr)
         after = None if args.no_simulate else changed.run(progress)
         told = outcome(recorded, estimate, after)
         if args.output is not None and after is not None:

@@ -100,8 +100,8 @@ def load(folder: str | os.PathLike[str]) -> Saved:
     if not _is_results(place):
         raise ConfigError("is no results folder of distsim", where=str(folder), expected="a folder written by distsim run -o")
     summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
-    if summary["schema"] != SCHEMA:
-        raise ConfigError(f"has schema {summary['schema']}", where=str(folder), expected=f"schema {SCHEMA}")
+    if summary.get("schema") != SCHEMA:
+        raise ConfigError(f"has schema {summary.get('schema')}", where=str(folder), expected=f"schema {SCHEMA}")
     try:
         return Saved(summary, *(pq.read_table(place / f"{name}.parquet") for name in _TABLES))
     except (OSError, ValueError) as error:

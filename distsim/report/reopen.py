@@ -13,6 +13,7 @@ import numpy as np
 from distsim.errors import ConfigError, DistsimError
 from distsim.profiles.loggops.params import is_loggops, parameters
 from distsim.record import CollectiveRow
+from distsim.report.damage import refuse_damaged
 from distsim.report.folder import Saved, load
 from distsim.result import LinkTable, Result, SpanTable
 from distsim.topology.graph import Topology
@@ -22,7 +23,8 @@ from distsim.topology.spec import build
 def reopen(folder: str | os.PathLike[str]) -> Result:
     """The Result of a folder that ``distsim run`` or ``distsim train`` wrote with ``-o``.
 
-    Raises: ConfigError where it is no results folder, or where its topology cannot be built any more (a file that has gone).
+    Raises: ConfigError where it is no results folder or a damaged one, or where its topology cannot be built any more (a file
+    that has gone).
     """
     return result_of(load(folder), os.fspath(folder))
 
@@ -30,6 +32,7 @@ def reopen(folder: str | os.PathLike[str]) -> Result:
 def result_of(saved: Saved, where: str = "") -> Result:
     """The Result of tables in memory. Raises as :func:`reopen`."""
     summary = saved.summary
+    refuse_damaged(summary, {"spans": saved.spans, "collectives": saved.collectives, "links": saved.links}, where)
     topology = _topology(summary, saved, where)
     spans = _spans(saved.spans)
     links = LinkTable(saved.links["bytes"].to_numpy(), saved.links["busy_ps"].to_numpy())

@@ -59,7 +59,7 @@ def text(settings: Mapping[str, str], found: Outcome, recorded: Recorded, change
 def _basis(recorded: Recorded) -> str:
     known = recorded.activities.complete
     edges = "the trace's dependencies" if known else "the dependencies that were binding (the trace has changed)"
-    return f"{edges}, the recorded order of every stream, and each communication's time alone before and after"
+    return f"{edges}, the recorded order of every stream, and each communication's time alone, or with those it met"
 
 
 def levers_text(found: Sequence[Lever], recorded: Recorded) -> str:

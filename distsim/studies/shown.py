@@ -78,7 +78,7 @@ def page(found: Finding) -> Page:
 
 
 def check_folder(folder: str) -> Path:
-    """The folder to write to. Raises ConfigError where it is a file, or holds things that no study wrote."""
+    """The folder to write to. Raises ConfigError where it is a file, holds things that no study wrote, or cannot be made."""
     target = Path(os.path.realpath(folder))
     if target.exists() and not target.is_dir():
         raise ConfigError("is a file", where=folder, expected="a folder, or a name that ends in .html")
@@ -86,6 +86,9 @@ def check_folder(folder: str) -> Path:
         strange = sorted(one.name for one in target.iterdir() if one.name not in FILES and not one.name.endswith(".part"))
         if strange:
             raise ConfigError(f"holds {strange[0]!r}, which no study wrote", where=folder, fix="Name another folder with -o.")
+    place = next(one for one in (target, *target.parents) if one.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"cannot be made in {place}", where=folder, expected="a folder that can be written to")
     return target
 
 

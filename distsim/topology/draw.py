@@ -65,7 +65,7 @@ def picture(topology: Topology) -> Picture:
     cables = tuple(_curves(topology, points, number, radius, large) for number in range(len(topology.domains)))
     fastest = max((domain.bandwidth[1] for domain in domains), default=1.0)
     thickest = float(np.clip(30 / np.sqrt(max(1, topology.links // 2)), 0.4, 2.4))
-    lowest = [points[:, 1].max(), *((curve[:, 1] + 2 * curve[:, 3] + curve[:, 5]).max() / 4 for curve in cables)]
+    lowest = [points[:, 1].max(), *((curve[:, 1] + 2 * curve[:, 3] + curve[:, 5]).max() / 4 for curve in cables if len(curve))]
     return Picture(
         title=f"{topology.name}: {size_of(topology)}",
         height=float(max(lowest)) + MARGIN + BAND,

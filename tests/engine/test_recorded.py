@@ -97,3 +97,8 @@ def test_recorded_times_are_refused_where_there_are_none():
     with pytest.raises(ConfigError, match="not captured"):
         simulate(graph(program([(0, NodeType.COMP, [], {"duration_ps": 1})])), communication="recorded")
     assert np.array_equal(simulate(captured(program([(0, NodeType.COMP, [], {"duration_ps": 1})]))).finish, [1])
+
+
+def test_no_path_is_refused():
+    with pytest.raises(ConfigError, match="no trace"):
+        simulate(())

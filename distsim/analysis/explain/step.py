@@ -62,5 +62,3 @@ def step_of(result: Result, moving: UnderWay, name: str) -> tuple[Result, UnderW
     return dataclasses.replace(
         result, makespan=end - begin, finish=finish, collectives=collectives, make_spans=lambda: cut
     ), inside, new[:-1]  # fmt: skip
-
-

@@ -2,7 +2,8 @@
 
 The sensitivity of a knob is d makespan / d ln(knob): the slope of the longest path through the recorded run (estimate.py)
 between the knob divided and multiplied by 1 + STEP. The check simulates both sides anew and takes the slope of the makespans.
-The first never simulates, the second never looks at the recorded run, so that their agreement says something.
+The first runs no tasks (it asks the network about communications that met), the second never looks at the recorded run, so that
+their agreement says something.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from distsim.result import Result
 from distsim.units import format_time
 
 #: tasks at most: of more, working back from the end takes longer than one waits for a page
-TASKS = 1_500_000
+TASKS = 1_000_000
 #: rows of the story, and sentences of a list
 _TOP = 12
 #: ranks that have a row of their own

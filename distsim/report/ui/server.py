@@ -57,6 +57,11 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = sys.platform != "win32"
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that hung up while it was answered is no fault, and nothing to tell."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     def __init__(self, shelf: Shelf, port: int = 0) -> None:
         if not 0 <= port < 1 << 16:
             raise ConfigError(f"{port} is no port", where="--port", expected="1 to 65535, or 0 for a free one")

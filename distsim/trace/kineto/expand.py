@@ -67,7 +67,9 @@ def expand(graph: TaskGraph, ranks: int | None) -> TaskGraph:
     ]
     spread = f"1 of {world} ranks was captured: all {n} run what rank {numbers[0]} ran, with its durations"
     return dataclasses.replace(
-        graph, rank_program=np.zeros(n, np.int32), groups=tuple(groups), defects=(*graph.defects, spread, *dict.fromkeys(said)),
+        graph, rank_program=np.zeros(n, np.int32), groups=tuple(groups),
+        # NOTE: whose peers were missing moves over the network now
+        defects=(*(one for one in graph.defects if not one.startswith("missing:")), spread, *dict.fromkeys(said)),
     )  # fmt: skip
 
 

@@ -116,13 +116,13 @@ distsim.tip = (lines, x, y) => {
   $("print").addEventListener("click", () => distsim.all().then(() => print()));
 }
 
-/* Marks of a logarithmic axis: powers of ten, of a short axis with 2 and 5 between, each with its unit. */
+/* Marks of a logarithmic axis: powers of ten, of a short axis with marks between, each with its unit. */
 distsim.logTicks = (values, unit) => {
   const good = values.filter(value => value > 0).map(Math.log10);
   if (!good.length) return {};
   const low = good.reduce((a, b) => Math.min(a, b)), high = good.reduce((a, b) => Math.max(a, b)), tickvals = [];
   for (let power = Math.floor(low) - 1; power <= high + 1; power++)
-    for (const digit of high - low > 3 ? [1] : [1, 2, 5]) tickvals.push(digit * 10 ** power);
+    for (const digit of high - low > 3 ? [1] : high - low > 0.7 ? [1, 2, 5] : [1, 2, 3, 4, 5, 6, 7, 8, 9]) tickvals.push(digit * 10 ** power);
   const prefixes = ["p", "n", "u", "m", "", "k", "M", "G", "T", "P"];
   const said = value => {
     const k = Math.min(prefixes.length - 1, Math.max(0, Math.floor(Math.log10(value * 1.0001) / 3) + 4));
