@@ -133,6 +133,7 @@ def replay(
 
 def check(graph: TaskGraph, topology: Topology, spec: RunSpec) -> None:
     """Raise what :func:`replay` would refuse before anything is simulated."""
+    recorded(graph, spec.communication, spec.model_fields_set)
     if spec.network.partition(":")[0] == "coflow":
         _coflow_options(spec, graph)
     else:

@@ -29,7 +29,7 @@ _IDS = ("External id", "external id", "correlation")
 
 def repeated(source: dict[str, Any], megabytes: float, path: Path, rank: int | None = None) -> None:
     """Write a capture of about that size: the events of another, again and again."""
-    events = source["traceEvents"]
+    events = sorted(source["traceEvents"], key=lambda event: event.get("ts", 0))  # what is cut off is the end of the run
     timed = [event for event in events if event.get("ph") == "X" and "ts" in event]
     span = int(max(event["ts"] + event.get("dur", 0) for event in timed) - min(event["ts"] for event in timed)) + 1000
     ids = [event.get("args", {}).get(key, 0) for event in events for key in _IDS] + [event.get("id", 0) for event in events]

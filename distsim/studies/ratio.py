@@ -258,7 +258,9 @@ def findings(asked: Asked, rows: Sequence[Row]) -> Finding:
 NOTES = (
     "ratio: time in kernels over the time that all communication of a rank takes on idle links (level analytic), collectives "
     "inside blocks included; means over ranks",
-    "exposed: share of the step in which computation waits for communication; overlap: share of communication that is hidden",
+    "exposed: share of the step in which communication is under way and nothing computes, each instant once; waiting for ranks "
+    "that come later is idle, not exposed; overlap: share of communication that is hidden, where what runs side by side counts "
+    "twice",
     "collectives inside a block (tensor parallel) take NCCL's closed form at every level, unless --grain kernel is given; that "
     "kernels slow down beside communication, which distsim train models, is left out at every level",
 )

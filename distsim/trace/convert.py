@@ -94,8 +94,9 @@ def write_graph(graph: TaskGraph, dst: str, to: str | None = None) -> str:
     return kind
 
 
-def _as_captured(src: str, groups: str | None, repair: bool) -> tuple[TaskGraph, list[dict[str, Any]]] | None:
-    """A captured trace, or one that tells the steps of its nodes, with its programs as native objects; None for any other.
+def _as_captured(src: str, groups: str | None, repair: bool) -> tuple[TaskGraph, list[dict[str, Any]] | None] | None:
+    """A captured trace, or one that tells the steps of its nodes, with its programs as native objects (None: they say nothing
+    but the graph); None for any other trace.
 
     Such a trace has no form as documents: steps, and what is recorded of collectives, are not Chakra's.
     """
@@ -109,29 +110,39 @@ def _as_captured(src: str, groups: str | None, repair: bool) -> tuple[TaskGraph,
         return None
     graph, defects = load(src, groups, repair)
     refuse(defects, strict=False)
+    if kind == "kineto":
+        return graph, None
     if kind == "parquet":
         return graph, parquet.native_programs(src, graph)
-    programs = []
-    for index, program in enumerate(graph.programs):
-        rows = (native_write.row_object(graph, program, row) for row in range(len(program)))
-        nodes = list(rows if kind == "kineto" else map(native.placed_object, content.unrolled(index)))
-        programs.append({"name": f"p{index}", "ranks": np.flatnonzero(graph.rank_program == index).tolist(), "nodes": nodes})
-    return graph, programs
+    nodes = [list(map(native.placed_object, content.unrolled(index))) for index in range(len(graph.programs))]
+    return graph, _programs(graph, nodes)
 
 
-def _write_captured(graph: TaskGraph, programs: list[dict[str, Any]], dst: str, kind: str, out: Output) -> None:
+def _rows(graph: TaskGraph) -> list[list[dict[str, Any]]]:
+    """The rows of every program as native nodes."""
+    return [[native_write.row_object(graph, program, row) for row in range(len(program))] for program in graph.programs]
+
+
+def _programs(graph: TaskGraph, nodes: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [
+        {"name": f"p{index}", "ranks": np.flatnonzero(graph.rank_program == index).tolist(), "nodes": mine}
+        for index, mine in enumerate(nodes)
+    ]
+
+
+def _write_captured(graph: TaskGraph, programs: list[dict[str, Any]] | None, dst: str, kind: str, out: Output) -> None:
     """TraceError: a format that cannot hold it."""
     from distsim.trace import parquet
 
     if kind == "native":
         head = _native_object(graph, []) | native_write.captured_object(graph)
         del head["format"], head["programs"]
-        out.write(dst, native_write.write(head, programs))
+        out.write(dst, native_write.write(head, _programs(graph, _rows(graph)) if programs is None else programs))
     elif kind == "parquet":
         extras = [
-            [parquet.extra_of(node, native_write.row_object(graph, program, row)) for row, node in enumerate(said["nodes"])]
-            for program, said in zip(graph.programs, programs, strict=True)
-        ]
+            [parquet.extra_of(node, row) for node, row in zip(said["nodes"], rows, strict=True)]
+            for said, rows in zip(programs, _rows(graph), strict=True)
+        ] if programs is not None else []  # fmt: skip
         parquet.write(graph, out.reserve(dst), extras)
     else:
         raise TraceError(

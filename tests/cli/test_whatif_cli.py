@@ -75,6 +75,11 @@ def test_a_training_step_with_another_plan(saved, capsys):
         (["--levers", "--knobs"], "exclude each other"), (["--levers", "-o", "x"], "no new result"),
         (["--set", "gpu.compute=-2x"], "2x, 0.5x"), (["--set", "topo=no_such"], "no_such"),
         (["--set", "plan.tp=2"], "unknown knob"), (["--set", "network=loggops"], "loggops"),
+        (["--set", "events=frob", "--no-simulate"], "no such file of events"), (["--set", "gpu.compute=1e-30x"], "too long"),
+        (["--set", "endpoint_delay=frob", "--no-simulate"], "is not a time"),
+        (["--set", "link.nvlink.bandwidth=1e-30x", "--no-simulate"], "is none"),
+        (["--set", "network=coflow", "--set", "nccl_algo=ring", "--no-simulate"], "no effect on coflows"),
+        (["--set", "communication=recorded", "--no-simulate"], "was not captured"),
     ],
 )  # fmt: skip
 def test_bad_input_is_told_in_words(saved, arguments, says, capsys):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -39,3 +41,42 @@ def test_a_topology_that_has_changed_is_refused(tmp_path):
     fewer = dataclasses.replace(saved, links=saved.links.slice(1))
     with pytest.raises(ConfigError, match="links now"):
         result_of(fewer, "out")
+
+
+def test_a_loggops_run_too(tmp_path):
+    """Its topology is no specification: ranks and their NICs."""
+    result = simulate(shipped()["pipeline_send_recv"], network="loggops")
+    again = reopen(save(result, tmp_path / "out"))
+    assert document(again, summarise(again)) == document(result, summarise(result))
+    assert again.topology.links == result.topology.links
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save(simulate(shipped()["pipeline_send_recv"], "ring"), tmp_path_factory.mktemp("whole") / "out")
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"ranks": 3}, "no end for each of its ranks"), ({"ranks": "4"}, "no usable ranks"), ({"makespan_ps": 0}, "ends at"),
+    ({"makespan_ps": "x"}, "no usable makespan_ps"), ({"spec": [1]}, "no usable spec"), ({"finish_ns": [1]}, "no end for each"),
+    ({"spec": {"topo": "ring", "network": 7}}, "no usable network"), ({"schema": None}, "has schema None"),
+    ({"spec": {"topo": "ring", "trace": [1]}}, "no usable trace"),
+])  # fmt: skip
+def test_a_summary_that_cannot_be_of_its_tables_is_refused(folder, change, says, tmp_path):
+    shutil.copytree(folder, tmp_path / "out")
+    summary = json.loads((folder / "summary.json").read_text())
+    (tmp_path / "out" / "summary.json").write_text(json.dumps(summary | change))
+    with pytest.raises(ConfigError, match=says):
+        reopen(tmp_path / "out")
+
+
+@pytest.mark.parametrize(("name", "source", "says"), [
+    ("spans", "links", "no usable column rank"), ("collectives", "spans", "no usable column first_ps"),
+    ("spans", "", "is of rank 15"),
+])  # fmt: skip
+def test_tables_of_another_run_are_refused(folder, name, source, says, tmp_path):
+    shutil.copytree(folder, tmp_path / "out")
+    other = folder if source else save(simulate(shipped()["moe_all_to_all"], network="analytic"), tmp_path / "other")
+    shutil.copy(other / f"{source or name}.parquet", tmp_path / "out" / f"{name}.parquet")
+    with pytest.raises(ConfigError, match=says):
+        reopen(tmp_path / "out")

@@ -124,6 +124,8 @@ def _collectives(
     """The sends and receives of every collective, between the begin and the end that each member has of it."""
     plan_of = lru_cache(maxsize=256)(schedule)
     n = len(found.rank)
+    if not n:
+        return
     new = np.ones(n, np.bool_)
     new[1:] = (found.instance[1:] != found.instance[:-1]) | (found.turn[1:] != found.turn[:-1])
     starts = np.flatnonzero(new)

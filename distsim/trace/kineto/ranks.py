@@ -173,17 +173,17 @@ def _without(table: Table, here: NDArray[np.bool_], left: NDArray[np.bool_]) -> 
 
 
 def _agree(table: Table, defects: list[Defect]) -> None:
-    """Members of a meeting take one operation and one size: of the one that knows, and the largest."""
+    """Members of a meeting take one operation and one size: of the one that knows, else the first, and the largest."""
     met = np.flatnonzero(table.meeting >= 0)
     if not len(met):
         return
     n = int(table.meeting.max()) + 1
     of = table.meeting[met]
     kind = np.full(n, -1, np.int64)
+    kind[of[::-1]] = table.operation[met[::-1]]  # where names of kernels are all there is: the first member's
     sure = met[~table.guessed[met]]
     kind[table.meeting[sure]] = table.operation[sure]
-    known = kind[of] >= 0
-    table.operation[met[known]] = kind[of][known]
+    table.operation[met] = kind[of]
     largest, smallest = np.full(n, -1, np.int64), np.full(n, np.iinfo(np.int64).max)
     np.maximum.at(largest, of, table.bytes[met])
     np.minimum.at(smallest, of, np.where(table.bytes[met] < 0, np.iinfo(np.int64).max, table.bytes[met]))

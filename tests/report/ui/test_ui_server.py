@@ -6,6 +6,7 @@ import http.client
 import json
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -267,3 +268,14 @@ def test_what_the_command_refuses(folder, capsys):
     ):  # fmt: skip
         assert main(words) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_browser_that_hangs_up_is_no_traceback(server, capsys):
+    for _ in range(3):
+        connection = socket.create_connection(("127.0.0.1", server.server_port), timeout=10)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by a reset
+        connection.sendall(f"GET /report?of=run HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+        connection.close()
+    assert ask(server, "/results")[0] == 200
+    time.sleep(0.3)
+    assert "Traceback" not in capsys.readouterr().err
