@@ -12,7 +12,7 @@ _SUMMARY = {
     "makespan_ps": int, "ranks": int, "finish_ns": list, "spec": dict, "provenance": dict, "counts": dict, "warnings": list,
 }  # fmt: skip
 #: fields of the specification that are read before anything else; each may be absent
-_SPEC = {"topo": str, "network": str, "trace": (str, list, type(None))}
+_SPEC: dict[str, tuple[type, ...]] = {"topo": (str,), "network": (str,), "trace": (str, list, type(None))}
 #: table -> its columns of whole numbers, and of names
 _NUMBERS = {
     "spans": ("rank", "multiplicity", "node", "bytes", "ready_ps", "start_ps", "end_ps", "released_by"),

@@ -24,7 +24,8 @@ def captured(*durations):
         one = program(rows)
         programs.append(dataclasses.replace(one, step=(one.id // 2).astype("int32")))
     made = graph(*programs)
-    return dataclasses.replace(made, captured=True, streams=("main", "gpu"), steps=("ProfilerStep#1", "ProfilerStep#2", "empty"))
+    names = ("ProfilerStep#1", "ProfilerStep#2", "empty")
+    return dataclasses.replace(made, captured=True, streams=("main", "gpu"), steps=names)
 
 
 def test_a_step_is_the_gpu_work_launched_in_it_on_its_longest_rank():
