@@ -40,7 +40,7 @@ from distsim.trace.defect import refuse
 from distsim.trace.files import paths_of, shown
 from distsim.trace.graph import TaskGraph
 from distsim.trace.read import read_trace
-from distsim.workload.captured import KEPT, recorded, whole
+from distsim.workload.captured import KEPT, recorded, renumbered, whole
 from distsim.workload.replay import CostProvider, Replay
 from distsim.workload.spans import span_table
 
@@ -181,7 +181,7 @@ def _once(
         said_in = None if events is None else events.file
         calibration = calibration_of(spec.collectives, spec.calibration, topology)
         made = provenance((*paths_of(spec.trace), spec.groups, said_in, calibration), topology, spec.network)
-        made["inferred"] += [KEPT] if kept else []
+        made["inferred"] += [*([KEPT] if kept else []), *renumbered(graph)]
         makespan, done = int(finish.max(initial=0)), total - executor.unfinished
         told = {} if conductor is None else conductor.told(makespan, done, total, broken)
         return Result(

@@ -58,14 +58,17 @@ class ConfigError(DistsimError):
 
 
 class UnknownNameError(ConfigError):
-    """A name that nothing is registered under; the message offers the nearest ones."""
+    """A name that nothing is registered under; the message offers the nearest ones.
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "") -> None:
+    ``fix``: where the list of all is to be had: it is left out of the message then, if any name is near.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "", fix: str = "") -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        super().__init__(
-            f"unknown {kind} {name!r}", where=where, near=near, expected=f"one of {', '.join(known)}" if known else ""
-        )
+        listed = bool(known) and not (fix and near)
+        expected = f"one of {', '.join(known)}" if listed else ""
+        super().__init__(f"unknown {kind} {name!r}", where=where, near=near, expected=expected, fix=fix)
 
 
 class TopologyError(ConfigError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from distsim.cost.speeds import CLASSES, COMPUTE, HOST, MEMORY, Speeds, classes_of
+from distsim.cost.speeds import CLASSES, COMPUTE, HOST, MEMORY, Speeds, classes_of, has_host, starts_of
 from distsim.errors import ConfigError, UnknownNameError
 from distsim.events.model import read_events
 from distsim.run_spec import RunSpec
@@ -43,12 +43,15 @@ _MOVING = (
 _TRAIN_FIELDS = {name: name for name in ("model", "cluster", "gpu", "stack", "network", "grain", "memory")}
 #: what people call trees, by operation: NCCL's for all_reduce
 _TREE = "all_reduce=double_binary_tree,broadcast=binary_tree,reduce=binary_tree"
+_STARTS = "how long after the first rank {} begins"
+_RANK = re.compile(r"rank\.(\d+)\.(\w+)")
 _PERCENT = re.compile(r"^([+-]\d+\.?\d*)\s*%$")
 
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """Something to turn. ``continuous`` ones take factors (``2x``, ``+10%``) and have a sensitivity."""
+    """Something to turn. ``continuous`` ones take factors (``2x``, ``+10%``) and have a sensitivity; of ``rank.N`` ones each
+    rank that does something has."""
 
     name: str
     value: str  #: as it stands
@@ -69,6 +72,8 @@ def turned(scenario: Scenario, name: str, value: str) -> Fields:
     """
     if name.startswith("link."):
         return _with_link(scenario, name, value)
+    if name.startswith("rank.") and name.endswith(".start"):
+        return _with_start(scenario, name, value)
     if name.startswith(("gpu.", "host.", "rank.")):
         return _with_speed(scenario, name, value)
     named = _TRAIN_FIELDS if scenario.trains else _RUN_FIELDS
@@ -102,6 +107,8 @@ def _devices(scenario: Scenario) -> list[Knob]:
         return []
     speeds = Speeds.parse(scenario.spec.speeds)
     found = []
+    of_rank = {"compute": "all computation of rank {} on its GPU"}
+    starts: dict[int, int] = {}
 
     def add(name: str, about: str) -> None:
         found.append(Knob(name, f"{speeds.of(name):.6g}x", about, True))
@@ -126,12 +133,20 @@ def _devices(scenario: Scenario) -> list[Knob]:
             add(MEMORY, f"memory nodes{traffic}")
         if there["host"]:
             add(HOST, "nodes on the host")
-        ranks = scenario.trace.ranks
-    said = set(speeds.ranks)
-    for rank in sorted(said):
-        add(f"rank.{rank}.compute", f"all computation of rank {rank}")
-    if ranks > len(said):
-        found.append(Knob("rank.N.compute", "1x", f"all computation of rank N, 0 to {ranks - 1}", False))
+            of_rank["host"] = "host threads of rank {}"
+        ranks, starts = scenario.trace.ranks, starts_of(scenario.trace)
+    for what, about in of_rank.items():
+        own = [rank for rank in speeds.ranks if speeds.of(f"rank.{rank}.{what}") != 1.0]
+        for rank in own:
+            add(f"rank.{rank}.{what}", about.format(rank))
+        if ranks > len(own):
+            found.append(Knob(f"rank.N.{what}", "1x", about.format("N") + f", 0 to {ranks - 1}", False))
+    for rank in sorted(speeds.starts):
+        found.append(Knob(f"rank.{rank}.start", format_time(speeds.starts[rank]), _STARTS.format(rank), True))
+    if starts.keys() - speeds.starts.keys():
+        said = _range(np.array(list(starts.values())), format_time)
+        which = ", ".join(map(str, list(starts)[:8])) + (" ..." if len(starts) > 8 else "")
+        found.append(Knob("rank.N.start", said, _STARTS.format(f"N ({which})") + "; 0ms: with it", False))
     return found
 
 
@@ -153,7 +168,10 @@ def _unknown(scenario: Scenario, name: str) -> UnknownNameError:
     known = [one.name for one in knobs(scenario)]
     if not scenario.recorded and not scenario.whole_run:
         known += [f"link.{EVERY}.{attribute}" for attribute in ATTRIBUTES]
-    return UnknownNameError("knob", name, known, where="whatif")
+    rank = _RANK.fullmatch(name)
+    if rank:  # of the rank that was meant
+        known += [one.replace("N", rank[1], 1) for one in known if one.startswith("rank.N.")]
+    return UnknownNameError("knob", name, known, where="whatif", fix="distsim whatif RESULT --knobs lists all.")
 
 
 def _no_network(name: str) -> ConfigError:
@@ -187,18 +205,43 @@ def _with_link(scenario: Scenario, name: str, value: str) -> Fields:
 def _with_speed(scenario: Scenario, name: str, value: str) -> Fields:
     present = Speeds.parse(scenario.spec.speeds)
     known = {one.name for one in _devices(scenario)}
-    rank = re.fullmatch(r"rank\.(\d+)\.compute", name)
-    if not (name in known or (rank and "rank.N.compute" in known)) or name == "rank.N.compute":
+    rank = _RANK.fullmatch(name)
+    if not (name in known or (rank and f"rank.N.{rank[2]}" in known)) or name.startswith("rank.N."):
         raise _unknown(scenario, name)
     factor, base = _factor(value), present.of(name)
     if factor is None:  # an absolute rate, over that of the device
         factor = _absolute(scenario, name, value) / base
     if not 0 < factor < math.inf:
         raise ConfigError(f"{value} is no factor of a speed", where=name, expected="a positive factor, such as 1.5x")
-    made = Speeds({**present.factors, name: base * factor})
+    made = Speeds({**present.factors, name: base * factor}, present.starts)
     if rank:
         Speeds.parse(made.text, scenario.spec.plan.world if isinstance(scenario.spec, TrainSpec) else scenario.trace.ranks)
     return {"speeds": made.text}
+
+
+def _with_start(scenario: Scenario, name: str, value: str) -> Fields:
+    """A time, or a factor of the present one."""
+    rank = _RANK.fullmatch(name)
+    if rank is None or isinstance(scenario.spec, TrainSpec) or scenario.whole_run or not starts_of(scenario.trace):
+        raise _unknown(scenario, name)
+    present, captured, number = Speeds.parse(scenario.spec.speeds), starts_of(scenario.trace), int(rank[1])
+    if number not in captured:
+        some = ", ".join(map(str, list(captured)[:8]))
+        what = "is the first to begin: nothing holds it" if number < scenario.trace.ranks else "is not there"
+        raise ConfigError(f"rank {number} {what}", where=name, expected=f"a rank that begins later: {some}")
+    factor = _factor(value)
+    if factor is None:
+        ps = round(_read_as(name, value, parse_time))
+    elif 0 <= factor < math.inf:
+        ps = round(present.starts.get(number, captured[number]) * factor)
+    else:
+        raise ConfigError(f"{value} is no factor of a time", where=name, expected="0.5x, +10%, or a time such as 0ms")
+    starts = {**present.starts, number: ps}
+    if ps == captured[number]:
+        del starts[number]  # as it was captured
+    made = Speeds(present.factors, starts).text
+    Speeds.parse(made)  # refuses what no clock holds
+    return {"speeds": made}
 
 
 def _absolute(scenario: Scenario, name: str, value: str) -> float:
@@ -262,7 +305,8 @@ def _read_as(name: str, value: str, parse: Callable[[str], float]) -> float:
     try:
         return parse(value)
     except ConfigError as error:
-        raise ConfigError(error.what, where=name, expected=error.expected or "2x, +10%, or a value with its unit") from None
+        expected = error.expected or "2x, +10%, or a value with its unit"
+        raise ConfigError(error.what, where=name, expected=expected, near=error.near, fix=error.fix) from None
 
 
 def _new_value(name: str, value: str, present: Any) -> Any:
@@ -294,5 +338,5 @@ def _there(graph: TaskGraph) -> dict[Literal["gpu", "memory", "host"], bool]:
     return {
         "gpu": any(bool((is_comp & ~one.cpu).any()) for one, is_comp in comp),
         "memory": any(bool(np.isin(one.type, (NodeType.MEM_LOAD, NodeType.MEM_STORE)).any()) for one in graph.programs),
-        "host": any(bool((is_comp & one.cpu & (one.duration_ps > 0)).any()) for one, is_comp in comp),
+        "host": any(map(has_host, graph.programs)),
     }

@@ -95,7 +95,10 @@ def parse_bandwidth(text: str | int | float) -> float:
     else:
         stem = unit.removesuffix("/s") if unit.endswith("/s") else unit.removesuffix("ps") if unit.endswith("ps") else None
         if stem is None or not stem.endswith(("b", "B", "bit")):
-            raise ConfigError(f"{text!r} has an unknown bandwidth unit {unit!r}", expected="Gbps, GB/s, GBps, GiB/s or GiBps")
+            near = [f"{number}{unit}bps", f"{number}{unit}B/s"] if unit in _PREFIX else []
+            raise ConfigError(
+                f"{text!r} has an unknown bandwidth unit {unit!r}", expected="Gbps, GB/s, GBps, GiB/s or GiBps", near=near
+            )
         bits = not stem.endswith("B")
         factor = _PREFIX.get(stem.removesuffix("bit") if stem.endswith("bit") else stem[:-1])
         if factor is None:

@@ -65,8 +65,13 @@ class Breakdown:
         return {part: int(getattr(self, part).sum()) / whole for part in PARTS}
 
 
-def breakdown(result: Result, moving: UnderWay | None = None) -> Breakdown:
-    """Split the step of every rank. ``moving``: what :func:`under_way` found, where it is known already."""
+def breakdown(result: Result, moving: UnderWay | None = None, *, waiting_first: bool = False) -> Breakdown:
+    """Split the step of every rank.
+
+    Args:
+        moving: what :func:`under_way` found, where it is known already.
+        waiting_first: an instant in which a communication waits for other ranks is idle even if the host works.
+    """
     spans = result.spans()
     since = (moving or under_way(result)).since
     columns: dict[str, list[Ints]] = {name: [] for name in (*PARTS, "waiting", "hidden")}
@@ -76,7 +81,7 @@ def breakdown(result: Result, moving: UnderWay | None = None) -> Breakdown:
     for first in range(0, result.ranks, room):
         ranks = np.arange(first, min(first + room, result.ranks))
         low, high = np.searchsorted(spans.rank, np.array([ranks[0], ranks[-1] + 1], spans.rank.dtype))
-        found, share = _split(spans, since, slice(int(low), int(high)), ranks, stride, result.makespan)
+        found, share = _split(spans, since, slice(int(low), int(high)), ranks, stride, result.makespan, waiting_first)
         for name, column in columns.items():
             column.append(found[name])
         shares.append(share)
@@ -99,7 +104,7 @@ def _unfolded(shares: list[Ints], representative: Ints) -> list[Ints]:
 
 
 def _split(
-    spans: SpanTable, since: Ints, rows: slice, ranks: Ints, stride: int, makespan: int
+    spans: SpanTable, since: Ints, rows: slice, ranks: Ints, stride: int, makespan: int, waiting_first: bool
 ) -> tuple[dict[str, Ints], tuple[Ints, ...]]:
     """Parts of each of these ranks, which the rows are of, and the columns of their Shares."""
     base = (spans.rank[rows] - ranks[:1]) * np.int64(stride)
@@ -114,12 +119,14 @@ def _split(
     compute = layer(Union.of(begin[:0], end[:0]), "compute")
     with_communication = compute.with_(moving[talks], end[talks])
     with_memory = layer(with_communication, "memory")
-    with_host = layer(with_memory, "host")
     late = talks[moving[talks] > begin[talks]]
-    with_waiting = with_host.with_(begin[late], moving[late])
-    covered = [np.diff(union.until(edges)) for union in (compute, with_communication, with_memory, with_host, with_waiting)]
+    unless = with_memory if waiting_first else layer(with_memory, "host")  # in these instants nobody waits
+    with_waiting = unless.with_(begin[late], moving[late])
+    unions = (compute, with_communication, with_memory, unless, with_waiting, layer(with_waiting, "host"))
+    covered = [np.diff(union.until(edges)) for union in unions]
+    waiting = covered[4] - covered[3]
     under_way, hidden = _attribute(moving[talks], end[talks], compute)
-    held_up, busy = _attribute(begin[talks], moving[talks], with_host)
+    held_up, busy = _attribute(begin[talks], moving[talks], unless)
     groups = len(spans.groups) + 1
     rank, kind, group = (column[rows][talks] for column in (spans.rank, spans.kind, spans.group))
     key = (rank.astype(np.int64) * len(spans.kinds) + kind) * groups + group + 1
@@ -131,7 +138,8 @@ def _split(
     hidden_of[of_rank - ranks[0]] = hidden_sum
     parts = {
         "compute": covered[0], "exposed": covered[1] - covered[0], "memory": covered[2] - covered[1],
-        "host": covered[3] - covered[2], "idle": makespan - covered[3], "waiting": covered[4] - covered[3], "hidden": hidden_of,
+        "host": covered[5] - covered[2] - waiting, "idle": makespan - covered[5] + waiting, "waiting": waiting,
+        "hidden": hidden_of,
     }  # fmt: skip
     return parts, share
 

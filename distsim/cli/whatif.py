@@ -4,6 +4,7 @@
   distsim whatif out --set link.spine.bandwidth=2x       links of a domain; link.*.bandwidth: of all
   distsim whatif out --set gpu.compute=1.5x --set collective.algorithm=tree
   distsim whatif out --set rank.5.compute=+20%           a straggler mended
+  distsim whatif capture --set rank.7.start=0ms --set rank.7.host=1.5x     of a captured trace: its start, its host threads
   distsim whatif out --set link.rail.bandwidth=800Gbps -o faster     absolute values; the new result in faster/
   distsim whatif step --set plan.tp=4 --set gpu=h200     a training step: any field of its plan
   distsim whatif out --set gpu.compute=2x --no-simulate  the estimate alone

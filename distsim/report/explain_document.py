@@ -36,6 +36,7 @@ def document(found: Explanation) -> dict[str, Any]:
         ],
         "latecomers": [asdict(one) for one in found.latecomers],
         "stragglers": [asdict(one) for one in found.stragglers],
+        "late_starts": [asdict(one) for one in found.late_starts],
         "slack": None if free is None else {
             "exact": free.exact, "histogram": [asdict(one) for one in free.bins],
             "chains": [asdict(one) for one in free.chains], "ranks_without": free.parallel.tolist(),
@@ -79,4 +80,5 @@ def _rank_document(one: RankTime) -> dict[str, Any]:
     return {
         "rank": one.rank, "represented_by": one.of, "parts_ps": one.parts, "compute_ps": dict(one.compute),
         "exposed_ps": named(one.exposed), "hidden_ps": named(one.hidden), "stragglers_ps": named(one.stragglers),
+        "launches": one.launches, "host_work_ps": one.host_work,
     }  # fmt: skip

@@ -10,9 +10,10 @@ from distsim.analysis.explain.findings import Explanation
 from distsim.analysis.explain.links import PathCommunication
 from distsim.analysis.explain.ranks import PARTS, RankTime
 from distsim.analysis.explain.slack import Chain
-from distsim.analysis.explain.story import Leg, Repeat
+from distsim.analysis.explain.starts import late_rows
+from distsim.analysis.explain.story import ALONE, LATE, Leg, Repeat
 from distsim.analysis.underway import LOCAL
-from distsim.report.answer import percentages
+from distsim.report.answer import iterations, percentages
 from distsim.units import format_bandwidth, format_size, format_time
 
 #: what is less than this of the step is not worth a line
@@ -22,13 +23,15 @@ _NAME = 48
 #: classes named in a leg, and ranks named in a list
 _NAMED = 4
 _SAID = {
-    "compute": "compute", "exposed": "exposed communication", "memory": "memory", "stragglers": "waiting for late members",
+    "compute": "compute", "exposed": "exposed communication", "memory": "memory", "late_start": "late start",
+    "stragglers": "waiting for late members",
     "bubble": "waiting for messages (bubble)", "host": "waiting for the host", "dependency": "other dependencies",
     "ended": "ended, others go on",
 }  # fmt: skip
 _BOUNDS = {
     "infinite_network": "infinite network", "infinite_compute": "infinite compute",
-    "fastest_communication": "no contention (fastest alike)", "free_host": "free host", "no_bubbles": "no bubbles",
+    "fastest_communication": "no contention (fastest alike)", "free_host": "free host",
+    "no_late_start": "no late start", "no_bubbles": "busiest rank, no break",
     "perfect_balance": "perfect balance",
 }  # fmt: skip
 
@@ -57,19 +60,37 @@ class Part:
 
 
 def answer(found: Explanation) -> str:
-    """``484.9 ms on 64 ranks: the critical path is 38 % tp all_gather, ...; infinite network 109.8 ms, infinite ...``"""
+    """``484.9 ms on 64 ranks: the critical path is 38 % tp all_gather, ...; infinite network 109.8 ms, infinite ...``
+
+    A whole captured trace of iterations begins with them, as that of the run does: ``5 steps of 341.2 ms (median); whole
+    capture 1.733 s on 64 ranks: ...``.
+    """
     result = found.result
     ranks = "1 rank" if result.ranks == 1 else f"{result.ranks:,} ranks"
     what = f"step {found.step} " if found.step else ""
     what += f"to the end of rank {found.rank} " if found.rank is not None else ""
     parts = [one for one in found.story.contributions if one.by in ("class", "operation")]
-    parts += [one for one in found.story.contributions if one.by == "kind" and one.name in (*LOCAL, WAITING)
+    steps = "" if found.step or found.rank is not None else iterations(result)
+    what += f"{steps}; whole capture " if steps else ""
+    parts += [one for one in found.story.contributions if one.by == "kind" and one.name in ALONE
               and one.name != "compute"]  # fmt: skip
     parts.sort(key=lambda one: (-one.ps, one.name))
-    said = ", ".join(f"{percent(one.ps, found.end_ps)} {_local(one.name)}" for one in parts[:_NAMED] if one.ps)
+    said = ", ".join(f"{percent(one.ps, found.end_ps)} {_named_part(found, one.name)}" for one in parts[:_NAMED] if one.ps)
     bounds = [f"{_BOUNDS[one.name]} {format_time(one.step_ps)}" for one in found.bounds[:2]]
     tail = f"; {', '.join(bounds)}" if bounds and found.rank is None else ""
     return f"{what}{format_time(found.end_ps)} on {ranks}: the critical path is {said or 'empty'}{tail}"
+
+
+def _named_part(found: Explanation, name: str) -> str:
+    """Of a late start, whose it is."""
+    ranks = [leg.rank for leg in found.story.legs if leg.activity == LATE] if name == LATE else []
+    return f"{LATE} ({_began(found, ranks[0])})" if ranks else _local(name)
+
+
+def _began(found: Explanation, rank: int) -> str:
+    """``rank 7 began 7.528 ms after rank 1``."""
+    one = next((one for one in found.late_starts if one.rank == rank), None)
+    return f"rank {rank} began {format_time(one.after_ps)} after rank {one.first}" if one else f"rank {rank} had not begun"
 
 
 def path(found: Explanation, top: int) -> list[Told]:
@@ -105,6 +126,8 @@ def _told(found: Explanation, one: Leg | Repeat) -> str:
     if isinstance(one, Repeat):
         ranks = sorted({leg.rank for leg in one.legs if leg.rank >= 0})
         return f"{one.count} x: {_summed(one.legs)}" + (f" (on {_ranks_of(ranks)})" if ranks else "")
+    if one.activity == LATE:
+        return f"late start: {_began(found, one.rank)}"
     if one.activity == WAITING:
         return "nothing that is known ran"
     if one.activity == "compute":
@@ -141,7 +164,7 @@ def _summed(legs: Iterable[Leg]) -> str:
     total: dict[str, int] = {}
     classes: dict[str, int] = {}
     for leg in legs:
-        name = _local(leg.activity) if leg.activity in (*LOCAL, WAITING) else f"{leg.group} {leg.activity}".strip()
+        name = _local(leg.activity) if leg.activity in ALONE else f"{leg.group} {leg.activity}".strip()
         total[name] = total.get(name, 0) + leg.ps
         for part, ps in leg.classes.items() if leg.activity == "compute" else ():
             classes[part] = classes.get(part, 0) + ps
@@ -266,6 +289,10 @@ def _inside(chosen: Sequence[RankTime], part: str) -> str:
         if part == "compute":
             for name, ps in one.compute.items():
                 total[name] = total.get(name, 0) + ps
+        elif part == "host":
+            return _launching(chosen)
+        elif part == "late_start":
+            return "before they began: nothing is known of it"
         elif part in ("exposed", "stragglers"):
             for (operation, group), ps in getattr(one, part).items():
                 name = f"{group} {operation}".strip()
@@ -273,6 +300,14 @@ def _inside(chosen: Sequence[RankTime], part: str) -> str:
     most = sorted(total.items(), key=lambda item: (-item[1], item[0]))
     said = [f"{name} {format_time(ps / len(chosen))}" for name, ps in most[:_NAMED]]
     return ", ".join(said) + (f" and {len(most) - _NAMED} more" if len(most) > _NAMED else "")
+
+
+def _launching(chosen: Sequence[RankTime]) -> str:
+    """``643 launches a rank, 18.2 us of host work each``; empty where a trace tells no launches."""
+    launches, work = sum(one.launches for one in chosen), sum(one.host_work for one in chosen)
+    if not launches:
+        return ""
+    return f"{launches / len(chosen):,.0f} launches a rank, {format_time(work / launches)} of host work each"
 
 
 def slack(found: Explanation) -> list[tuple[str, str, str]]:
@@ -314,7 +349,7 @@ def _alike(chains: Sequence[Chain]) -> list[list[Chain]]:
 def _named(found: Explanation, chain: Chain) -> str:
     spans = found.result.spans()
     name, kind = int(spans.name[chain.row]), spans.kinds[int(spans.kind[chain.row])]
-    told = (spans.names[name] if name >= 0 else "") or kind
+    told = LATE if late_rows(spans)[chain.row] else (spans.names[name] if name >= 0 else "") or kind
     return told if len(told) <= _NAME else told[: _NAME - 1] + "…"
 
 

@@ -50,19 +50,23 @@ def _communication(result: Result, summary: Summary, width: int) -> list[str]:
     if not summary.traffic:
         return ["no communication"]
     rows = []
+    waits = any(t.waiting_ps for t in summary.traffic)
+    recorded = result.spec.get("communication") == "recorded"
     for t in summary.traffic[:_ROWS]:
         sizes = " to ".join(dict.fromkeys(str(n) for n in (min(t.ranks), max(t.ranks)))) if t.ranks else "2"
         rows.append(
             (
                 t.operation, t.group, sizes, f"{t.count:,}", format_size(t.bytes), format_time(t.time_ps),
-                format_time(t.exposed_ps), _rate(t.busbw), t.algorithm, format_time(t.waiting_ps),
+                format_time(t.exposed_ps), *([format_time(t.waiting_ps)] if waits and recorded else []), _rate(t.busbw),
+                *([] if recorded else [t.algorithm]), *([format_time(t.waiting_ps)] if waits and not recorded else []),
             )
         )  # fmt: skip
-    head = ("operation", "group", "ranks", "count", "bytes", "time", "exposed", "busbw", "algorithm", "waiting")
+    head = ["operation", "group", "ranks", "count", "bytes", "time", "exposed", *(["waiting"] if waits and recorded else [])]
+    head += ["busbw", *([] if recorded else ["algorithm"]), *(["waiting"] if waits and not recorded else [])]
     lines = table(head, rows, text=2, width=width)
     if len(summary.traffic) > _ROWS:
         lines.append(f"  and {len(summary.traffic) - _ROWS} more (--json lists all)")
-    if "algorithm" not in lines[0]:  # the table had no room for it
+    if "algorithm" not in lines[0] and not recorded:  # the table had no room for it
         names = [f"{t.group} {t.operation}".strip() + f" {t.algorithm}" for t in summary.traffic[:_ROWS] if t.algorithm]
         lines += wrap(f"algorithms: {'; '.join(names)}", width, initial_indent="  ", subsequent_indent="    ") if names else []
     return [*lines, "  (bytes: of all members; times: mean of those taking part; exposed: holds them up, overlaps count once)"]

@@ -19,11 +19,21 @@ _UNTOLD = "the recorded run tells nothing of any knob (timed events changed it, 
 def answer(settings: Mapping[str, str], found: Outcome) -> str:
     """The first line."""
     what = ", ".join(f"{name}={value}" for name, value in settings.items())
+    whole = "whole capture " if found.iterations else ""
     if found.after is not None:
-        return f"{what}: {_change(found.before, found.after)}"
+        return f"{what}: {whole}{_change(found.before, found.after)}{_each(found)}"
     if found.estimate.makespan is None:
         return f"{what}: no estimate: {found.estimate.reason}"
-    return f"{what}: about {_change(found.before, found.estimate.makespan)} (estimated, not simulated)"
+    return f"{what}: {whole}about {_change(found.before, found.estimate.makespan)} (estimated, not simulated)"
+
+
+def _each(found: Outcome) -> str:
+    """Steps of a captured trace, before and after."""
+    if found.step is None or found.step_after is None:
+        return ""
+    of = f" (median of {found.iterations})" if found.iterations > 1 else ""
+    change = "as before" if found.step == found.step_after else f"-> {format_time(found.step_after)}"
+    return f"; step{of} {format_time(found.step)} {change}"
 
 
 def _change(before: int, after: int) -> str:
@@ -85,7 +95,7 @@ def levers_text(found: Sequence[Lever], recorded: Recorded) -> str:
         for one in found if one.slope.kinked and not one.reason and one.lost > NOTHING * total
     ]  # fmt: skip
     note = (
-        f"saved per 10 % more (latencies: less): slope of the longest recorded path over {100 * STEP:g} %"
+        f"saved per 10 % more (latencies, starts: less): slope of the longest recorded path over {100 * STEP:g} %"
         + (f"; simulated: of simulations; off: of the slopes over +-{100 * STEP:g} %" if checked else "")
     )  # fmt: skip
     return "\n".join([head, "", *table(names, rows, text=2), *flags, "", note, f"from {_basis(recorded)}"])
@@ -111,7 +121,8 @@ def document(settings: Mapping[str, str], found: Outcome, recorded: Recorded, ch
         "saved_ps": None if found.after is None else found.before - found.after, "error": found.error, "why": list(found.why),
         "path_before_ps": shares(recorded.path, recorded.result),
         "path_estimate_ps": None if path is None else shares(path, recorded.result),
-        "dependencies_known": recorded.activities.complete, "command": changed.command,
+        "dependencies_known": recorded.activities.complete, "command": changed.command, "steps": found.iterations,
+        "step_before_ps": found.step, "step_after_ps": found.step_after,
     }  # fmt: skip
 
 

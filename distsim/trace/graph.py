@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from distsim.errors import TraceError
 
+#: name of the DELAY that a rank begins with whose capture began after that of the first
+BEFORE_CAPTURE = "before the capture"
+
 
 class NodeType(IntEnum):
     """Chakra's NodeType; DELAY is distsim's own."""

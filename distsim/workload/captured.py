@@ -7,6 +7,7 @@ expanded to all of them first (:mod:`distsim.trace.kineto.expand`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 
 from distsim.errors import ConfigError
@@ -40,6 +41,18 @@ def recorded(graph: TaskGraph, asked: str, given: Collection[str], ranks: int | 
             where="--ranks", fix="Leave it out; or simulate the network (--communication simulated, or --topo).",
         )  # fmt: skip
     return kept
+
+
+def renumbered(graph: TaskGraph) -> list[str]:
+    """Which ranks of the job the ranks here are, where they have other numbers there: a sentence, or none."""
+    numbers = json.loads(graph.metadata.get("kineto.ranks", "[]"))
+    world = graph.metadata.get("kineto.world", "")
+    if len(numbers) != graph.ranks or numbers == list(range(graph.ranks)):
+        return []
+    if len(numbers) == 1:
+        return [f"rank 0 here is rank {numbers[0]} of {world} of the job"]
+    some = ", ".join(map(str, numbers[:8])) + (" ..." if len(numbers) > 8 else "")
+    return [f"ranks 0 to {len(numbers) - 1} here are ranks {some} of {world} of the job"]
 
 
 def whole(graph: TaskGraph, ranks: int | None) -> TaskGraph:

@@ -75,4 +75,4 @@ def test_missing_information_is_an_error_that_says_how_to_mend_it():
 )  # fmt: skip
 def test_there_is_no_default_hardware(options, message):
     with pytest.raises(ConfigError, match=message):
-        cost_provider(RunSpec(trace="x", **options))
+        cost_provider(RunSpec(trace="x", **options), graph(program([])))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from distsim.analysis.activity import Activities
 from distsim.analysis.explain.classes import Left
 from distsim.analysis.explain.ranks import RankTime
+from distsim.analysis.explain.starts import late_rows
 from distsim.analysis.intervals import Ints
 from distsim.analysis.underway import UnderWay, communicates, is_kind
 from distsim.result import Result, SpanTable
@@ -34,12 +35,19 @@ class Bound:
 
 
 def bounds(
-    result: Result, moving: UnderWay, network: Activities, ranks: Sequence[RankTime], left: Left
+    result: Result, moving: UnderWay, network: Activities, ranks: Sequence[RankTime], left: Left,
+    slower: bool = False,
 ) -> tuple[Bound, ...]:  # fmt: skip
-    """All that mean something for this run, in a fixed order. ``left``: of computations, where they hold more than kernels."""
+    """All that mean something for this run, in a fixed order.
+
+    Args:
+        left: of computations, where they hold more than kernels.
+        slower: computation beside communication was slowed down, which stays part of how long spans took.
+    """
     spans = result.spans()
     talks, memory, host = communicates(spans), is_kind(spans, "memory"), is_kind(spans, "host", "delay")
-    computes = is_kind(spans, "compute")
+    computes, late = is_kind(spans, "compute"), late_rows(spans)
+    host &= ~late
 
     def without(gone: Bools, left: Floats) -> int:
         """These rows take no time; of computations this fraction is left."""
@@ -50,8 +58,9 @@ def bounds(
         own[some] = np.round(own[some] * left[spans.name[some]])
         return int(network.ends(length).max(initial=0))
 
+    free = "communication takes no time" + (" but slows compute" if slower else "")
     found = [
-        Bound("infinite_network", "communication takes no time", without(talks, left.network)),
+        Bound("infinite_network", free, without(talks, left.network)),
         Bound("infinite_compute", "GPUs compute in no time", without(memory, left.compute)),
     ]
     alone = _alone(spans, moving, talks)
@@ -62,8 +71,10 @@ def bounds(
         found.append(Bound("fastest_communication", about, int(network.ends(length).max(initial=0))))
     if host.any() or (left.host < 1).any():
         found.append(Bound("free_host", "the host launches in no time", without(host, left.host)))
+    if late.any():
+        found.append(Bound("no_late_start", "all ranks begin together", without(late, np.ones_like(left.host))))
     busy = [rank.busy for rank in ranks] or [0]
-    found.append(Bound("no_bubbles", "the busiest rank works without a break", max(busy)))
+    found.append(Bound("no_bubbles", "it works without a break, overlap as it was", max(busy)))
     found.append(Bound("perfect_balance", "and all ranks have as much to do", sum(busy) // len(busy)))
     return tuple(found)
 

@@ -16,6 +16,7 @@ from distsim.analysis.explain.late import Late, latecomers
 from distsim.analysis.explain.links import PathCommunication, Place, path_communications
 from distsim.analysis.explain.ranks import RankTime, Straggler, rank_times, stragglers
 from distsim.analysis.explain.slack import Slack, slack
+from distsim.analysis.explain.starts import LateStart, late_starts
 from distsim.analysis.explain.step import step_of
 from distsim.analysis.explain.story import Story, story
 from distsim.analysis.source import source_of, told_by, with_senders
@@ -40,6 +41,7 @@ class Explanation:
     places: Mapping[int, Place]  #: of communications of the path, by row of the span table
     latecomers: tuple[Late, ...]
     stragglers: tuple[Straggler, ...]
+    late_starts: tuple[LateStart, ...]  #: of the whole run
     slack: Slack | None  #: None where spans contradict each other
     ranks: tuple[RankTime, ...]
     bounds: tuple[Bound, ...]
@@ -76,6 +78,7 @@ def explain(
     moving = under_way(result)
     told = told_by(result, source)
     moving = with_senders(moving, told, result.spans())
+    starts = late_starts(result)
     if step:
         result, moving, new = step_of(result, moving, step)
         told = None if told is None else told.among(new)
@@ -93,20 +96,21 @@ def explain(
     path = critical_path(result, moving, last)
     tale = story(result, path, moving, shares, end)
     say(None, "summing up ranks")
-    split = breakdown(result, moving)
+    split = breakdown(result, moving, waiting_first=True)
     ranks = rank_times(result, split, shares)
     say(None, "working back from the end")
     free: Slack | None = None
+    slower = source.job is not None and source.job.stack.interference > 1
     limits: tuple[Bound, ...] = ()
     try:
         network = activities(result, moving, told)
         free = slack(result, moving, network, top)
-        limits = bounds(result, moving, network, ranks, left_of(spans.names, source))
+        limits = bounds(result, moving, network, ranks, left_of(spans.names, source), slower)
     except DistsimError as error:
         notes.append(f"no slack and no bounds: {error}")
     say(None, "looking at links")
     communications, places = path_communications(result, tale.legs, moving, source)
     return Explanation(
         result, step, rank, end, tale, communications, places, latecomers(result, tale.legs, moving, shares, top),
-        stragglers(result, moving.since, moving.collective), free, ranks, limits, tuple(notes),
+        stragglers(result, moving.since, moving.collective), starts, free, ranks, limits, tuple(notes),
     )  # fmt: skip

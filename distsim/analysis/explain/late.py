@@ -9,7 +9,8 @@ import numpy as np
 
 from distsim.analysis.explain.classes import Fractions, divided
 from distsim.analysis.explain.links import last_members
-from distsim.analysis.explain.story import Leg
+from distsim.analysis.explain.starts import late_rows
+from distsim.analysis.explain.story import LATE, Leg
 from distsim.analysis.intervals import Union
 from distsim.analysis.underway import LOCAL, UnderWay
 from distsim.result import Result, SpanTable
@@ -74,16 +75,16 @@ def _spent(
     works = np.array([kind != "none" for kind in (*spans.kinds, "none")])[spans.kind[rows]]
     rows = rows[(spans.end[rows] > begin) & (spans.start[rows] < end) & works]
     since, until = np.clip(moving.since[rows], begin, end), np.clip(spans.end[rows], begin, end)
-    busy = Union.of(since, until)
+    busy, before = Union.of(since, until), late_rows(spans)[rows]
     total = {"idle": max(0, end - begin - int(busy.before[-1]))}
     took: dict[int, int] = {}
-    for row, ps in zip(rows.tolist(), (until - since).tolist(), strict=True):
+    for row, ps, late in zip(rows.tolist(), (until - since).tolist(), before.tolist(), strict=True):
         kind, group = spans.kinds[int(spans.kind[row])], int(spans.group[row])
         if kind == "compute":
             name = int(spans.name[row])
             took[name] = took.get(name, 0) + ps
         else:
-            what = kind if kind in LOCAL else f"{spans.groups[group] if group >= 0 else ''} {kind}".strip()
+            what = LATE if late else kind if kind in LOCAL else f"{spans.groups[group] if group >= 0 else ''} {kind}".strip()
             total[what] = total.get(what, 0) + ps
     for what, ps in divided(took, shares).items():
         total[what] = total.get(what, 0) + ps

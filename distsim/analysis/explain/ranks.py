@@ -3,9 +3,10 @@
 compute      GPU computation, by class
 exposed      communication under way while nothing computes, by operation and group
 memory       a memory operation, and neither of the above
-stragglers   idle in a collective whose last member has not come, by operation and group
-bubble       idle until a message comes: posted and not sent yet, or what follows on one that has just come
-host         idle while the host works, or until what it launches arrives: the cause is a host task or a latency
+late_start   before the rank began, after the first had (captured traces)
+stragglers   in a collective whose last member has not come, by operation and group
+bubble       until a message comes: posted and not sent yet, or idle until what follows on one that has just come
+host         while the host works, or until what it launches arrives: the cause is a host task or a latency
 dependency   idle for another reason
 ended        after the rank's last task, while others go on
 """
@@ -21,13 +22,15 @@ from numpy.typing import NDArray
 
 from distsim.analysis.breakdown import Breakdown
 from distsim.analysis.explain.classes import Fractions, divided
+from distsim.analysis.explain.starts import late_rows
 from distsim.analysis.intervals import Ints, Union, owned
 from distsim.analysis.source import rank_rows
 from distsim.analysis.underway import POINT_TO_POINT, communicates, is_kind
 from distsim.result import Result, SpanTable
+from distsim.trace.kineto.named import launches
 
 #: parts of a rank's time, in the order of reports
-PARTS = ("compute", "exposed", "memory", "stragglers", "bubble", "host", "dependency", "ended")
+PARTS = ("compute", "exposed", "memory", "late_start", "stragglers", "bubble", "host", "dependency", "ended")
 
 Bools = NDArray[np.bool_]
 Operation = tuple[str, str]  #: (operation, group)
@@ -43,19 +46,22 @@ class RankTime:
     exposed: Mapping[Operation, int]
     hidden: Mapping[Operation, int]  #: under computation: part of ``compute``
     memory: int
+    late_start: int
     stragglers: Mapping[Operation, int]
     bubble: int
     host: int
     dependency: int
     ended: int
+    launches: int  #: calls of the host that put work on a stream; 0 where the trace tells none
+    host_work: int  #: of the host, whatever ran on the GPU meanwhile: no part
 
     @cached_property
     def parts(self) -> dict[str, int]:
         """See the module; they sum to the makespan."""
         return {
             "compute": sum(self.compute.values()), "exposed": sum(self.exposed.values()), "memory": self.memory,
-            "stragglers": sum(self.stragglers.values()), "bubble": self.bubble, "host": self.host,
-            "dependency": self.dependency, "ended": self.ended,
+            "late_start": self.late_start, "stragglers": sum(self.stragglers.values()), "bubble": self.bubble,
+            "host": self.host, "dependency": self.dependency, "ended": self.ended,
         }  # fmt: skip
 
     @property
@@ -80,22 +86,27 @@ def rank_times(result: Result, split: Breakdown, shares: tuple[Fractions, ...]) 
     first, count = rank_rows(spans.rank)
     # NOTE: found once for all ranks: the table is long
     computes, talks, causes = is_kind(spans, "compute"), communicates(spans), _causes(spans)
+    late, hosts = late_rows(spans), is_kind(spans, "host")
+    calls = hosts & np.array([launches(name) for name in (*spans.names, "")])[spans.name]
     works = computes | talks | is_kind(spans, "memory", "host")
     kept: dict[int, tuple[dict[str, int], dict[str, int]]] = {}
+    launched: dict[int, tuple[int, int]] = {}
     for rank, low, size in zip(spans.rank[first].tolist(), first.tolist(), count.tolist(), strict=True):
         rows = slice(low, low + size)
-        kept[rank] = _own(spans, rows, computes[rows], works[rows], causes[rows], shares, result.makespan)
+        kept[rank] = _own(spans, rows, computes[rows], works[rows], late[rows], causes[rows], shares, result.makespan)
+        took = spans.end[rows] - spans.start[rows]
+        launched[rank] = int(calls[rows].sum()), int(took[hosts[rows]].sum())
     columns = split.shares
     names = list(zip(columns.kind.tolist(), columns.group.tolist(), strict=True))
     by_rank = np.searchsorted(columns.rank, np.arange(result.ranks + 1))
     found = []
-    nothing = {"bubble": 0, "host": 0, "dependency": 0, "ended": result.makespan}
+    nothing = {"late": 0, "bubble": 0, "host": 0, "dependency": 0, "ended": result.makespan}
     for rank in range(result.ranks):
         of = rank if result.representative is None else int(result.representative[rank])
         compute, gaps = kept.get(of, ({}, nothing))
         exposed: dict[Operation, int] = {}
         hidden: dict[Operation, int] = {}
-        late: dict[Operation, int] = {}
+        waits: dict[Operation, int] = {}
         bubble = gaps["bubble"]
         for at in range(int(by_rank[rank]), int(by_rank[rank + 1])):
             kind, group = names[at]
@@ -107,11 +118,12 @@ def rank_times(result: Result, split: Breakdown, shares: tuple[Fractions, ...]) 
             if key[0] in POINT_TO_POINT:
                 bubble += waited
             elif waited:
-                late[key] = waited
+                waits[key] = waited
         found.append(
             RankTime(
-                rank, of, compute, _longest(exposed), _longest(hidden), int(split.memory[rank]), _longest(late), bubble,
-                int(split.host[rank]) + gaps["host"], gaps["dependency"], gaps["ended"],
+                rank, of, compute, _longest(exposed), _longest(hidden), int(split.memory[rank]), gaps["late"],
+                _longest(waits), bubble, int(split.host[rank]) + gaps["host"], gaps["dependency"], gaps["ended"],
+                *launched.get(of, (0, 0)),
             )
         )  # fmt: skip
     return tuple(found)
@@ -122,7 +134,8 @@ def _longest(times: dict[Operation, int]) -> dict[Operation, int]:
 
 
 def _own(
-    spans: SpanTable, rows: slice, computes: Bools, works: Bools, cause: Ints, shares: tuple[Fractions, ...], makespan: int
+    spans: SpanTable, rows: slice, computes: Bools, works: Bools, late: Bools, cause: Ints, shares: tuple[Fractions, ...],
+    makespan: int,
 ) -> tuple[dict[str, int], dict[str, int]]:  # fmt: skip
     """Computation by class, and gaps in which no task of the rank runs by their cause."""
     start, end = spans.start[rows], spans.end[rows]
@@ -138,10 +151,11 @@ def _own(
     order = order[np.argsort(start[order], kind="stable")]
     at = np.searchsorted(start[order], gap_end[:-1])
     of_gap = cause[order[at]] if len(order) else np.zeros(0, np.int64)
-    length = gap_end - gap_begin
+    before = Union.of(start[late], end[late]).within(gap_begin, gap_end)
+    length = gap_end - gap_begin - before
     for number, kind in enumerate(("dependency", "bubble", "host")):
         gaps[kind] = int(length[:-1][of_gap == number].sum())
-    return divided(took, shares), gaps | {"ended": int(length[-1])}
+    return divided(took, shares), gaps | {"late": int(before.sum()), "ended": int(length[-1])}
 
 
 def _causes(spans: SpanTable) -> Ints:

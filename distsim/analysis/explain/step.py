@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from distsim.analysis.explain.starts import late_rows
 from distsim.analysis.intervals import Ints
 from distsim.analysis.underway import UnderWay, is_kind
 from distsim.errors import ConfigError, UnknownNameError
@@ -17,7 +18,8 @@ _KEPT = ("rank", "node", "kind", "stream", "group", "name", "bytes", "step")  #:
 def step_of(result: Result, moving: UnderWay, name: str) -> tuple[Result, UnderWay, Ints]:
     """The tasks of a step, from the start of its first kernel to the end of its last; times count from there.
 
-    What the host did before its first kernel is cut off. Links keep the use of the whole run. The third answer is the new
+    What the host did before its first kernel is cut off; the late start of a rank is not.
+    Links keep the use of the whole run. The third answer is the new
     number of every row of the whole run, -1 for those left out.
 
     Raises: ConfigError where the trace tells no steps, UnknownNameError for a step that is not there.
@@ -35,7 +37,8 @@ def step_of(result: Result, moving: UnderWay, name: str) -> tuple[Result, UnderW
     if not len(kernels):
         raise ConfigError(f"step {name} has no work on a GPU", where="--step", expected=f"one of {', '.join(spans.steps)}")
     begin, end = int(spans.start[kernels].min()), int(spans.end[kernels].max())
-    rows = mine[(spans.end[mine] >= begin) & (spans.start[mine] <= end)]
+    starts = late_rows(spans) & (spans.end > begin) & (spans.start < end)
+    rows = np.union1d(mine[(spans.end[mine] >= begin) & (spans.start[mine] <= end)], np.flatnonzero(starts))
     new = np.full(len(spans) + 1, -1, np.int64)
     new[rows] = np.arange(len(rows))
 

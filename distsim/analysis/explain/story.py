@@ -10,17 +10,25 @@ import numpy as np
 
 from distsim.analysis.critical import WAITING, CriticalPath
 from distsim.analysis.explain.classes import Fractions, divided
+from distsim.analysis.explain.starts import late_rows
 from distsim.analysis.intervals import Ints
 from distsim.analysis.underway import LOCAL, UnderWay
 from distsim.result import Result, SpanTable
 
+#: activity of a leg in which a rank has not begun yet
+LATE = "late start"
+#: activities that are no communication
+ALONE = (*LOCAL, WAITING, LATE)
 #: longest body of a repetition, in legs or repetitions
 _PERIOD = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """A stretch of the path. ``activity``: compute, memory, host, delay, none, waiting (nothing known ran), or an operation."""
+    """A stretch of the path.
+
+    ``activity``: compute, memory, host, delay, late start, none, waiting (nothing known ran), or an operation.
+    """
 
     begin_ps: int
     end_ps: int
@@ -96,7 +104,9 @@ def _legs(spans: SpanTable, path: CriticalPath, moving: UnderWay, shares: tuple[
     local = np.array([kind in LOCAL for kind in spans.kinds])[spans.kind[row]]
     rank = spans.rank[row]
     kind_of = spans.kind[row]
+    late = late_rows(spans)[row]
     same = local[1:] & local[:-1] & (rank[1:] == rank[:-1]) & (kind_of[1:] == kind_of[:-1]) & (begin[1:] == end[:-1])
+    same &= late[1:] == late[:-1]
     edge = np.append(np.flatnonzero(np.append(True, ~same)), len(row)).tolist()
     legs: list[Leg] = []
     at = 0
@@ -104,7 +114,7 @@ def _legs(spans: SpanTable, path: CriticalPath, moving: UnderWay, shares: tuple[
         if begin[low] > at:
             legs.append(_waiting(at, int(begin[low])))
         of, at = int(row[high - 1]), int(end[high - 1])
-        kind = spans.kinds[spans.kind[of]]
+        kind = LATE if late[low] else spans.kinds[spans.kind[of]]
         group = int(spans.group[of])
         classes: Mapping[str, int] = {}
         if local[low]:
@@ -137,7 +147,7 @@ def _contributions(legs: Sequence[Leg]) -> tuple[Contribution, ...]:
             add("class", name, ps)
         if leg.rank >= 0:
             add("rank", str(leg.rank), leg.ps)
-        if leg.activity not in (*LOCAL, WAITING):
+        if leg.activity not in ALONE:
             add("operation", f"{leg.group} {leg.activity}".strip(), leg.ps)
     order = ("kind", "class", "operation", "rank")
     return tuple(

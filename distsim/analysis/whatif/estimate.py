@@ -195,7 +195,7 @@ class Recorded:
         ours, theirs = (Speeds.parse(one.spec.speeds) for one in (self.scenario, changed))
         for rank in sorted({*ours.ranks, *theirs.ranks}):
             alike = 0 if folded is None or rank >= len(folded) else int(np.count_nonzero(folded == folded[rank]))
-            if ours.of_rank(rank) != theirs.of_rank(rank) and alike > 1:
+            if ours.own(rank) != theirs.own(rank) and alike > 1:
                 return f"rank {rank} was simulated as one of {alike:,} that did the same"
         if changed.trains != self.scenario.trains or not same_shape(source, self.result):
             return "the step is made of other tasks"

@@ -8,16 +8,20 @@ their agreement says something.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from distsim.analysis.underway import is_kind
 from distsim.analysis.whatif.estimate import Recorded
 from distsim.analysis.whatif.outcome import reordered
+from distsim.cost.speeds import starts_of
 from distsim.result import Result
 from distsim.scenario import Knob
+from distsim.units import format_time
 
 Progress = Callable[[float | None, str], None]
 
@@ -28,6 +32,8 @@ TOLERANCE = 0.02
 NOTHING = 1e-6
 #: ranks of the longest path that are tried as levers of their own: those that compute longest on it
 _RANKS = 3
+#: what a rank has of its own -> kind of its spans
+_OF_RANKS = {"compute": "compute", "host": "host", "start": "delay"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class Lever:
         return None if self.checked is None else self._towards(self.checked, better=True)
 
     def _towards(self, slope: Slope, better: bool) -> float:
-        delay = self.knob.name.endswith(".latency")
+        delay = self.knob.name.endswith((".latency", ".start"))
         return 0.1 * ((slope.less if better else slope.more) if delay else -(slope.more if better else slope.less)) + 0.0
 
     @property
@@ -84,15 +90,26 @@ class Lever:
 
 
 def lever_knobs(recorded: Recorded) -> list[Knob]:
-    """Every continuous knob, and the ranks that compute longest on the recorded path."""
-    knobs = [one for one in recorded.scenario.knobs() if one.continuous and not one.name.startswith("rank.")]
-    if recorded.result.representative is None and any(one.name == "rank.N.compute" for one in recorded.scenario.knobs()):
-        spans, path = recorded.result.spans(), recorded.path
-        computes = np.array([name == "compute" for name in (*spans.kinds, "")])[spans.kind[path.rows]]
-        times = np.bincount(spans.rank[path.rows][computes], path.spent[computes], recorded.result.ranks)
+    """Every continuous knob, and those of the ranks that compute longest on the recorded path, on GPU or host, or are held."""
+    found = recorded.scenario.knobs()
+    own = {one.name: one for one in found if one.name.startswith("rank.")}
+    knobs = [one for one in found if one.continuous and one.name not in own]
+    if recorded.result.representative is not None or not own:
+        return knobs
+    spans, path = recorded.result.spans(), recorded.path
+    held = {} if recorded.scenario.trains else starts_of(recorded.scenario.trace)
+    for what, kind in _OF_RANKS.items():
+        mine = is_kind(spans, kind)[path.rows]
+        if what == "start":  # what holds a rank begins with the run
+            mine &= (spans.start[path.rows] == 0) & np.isin(spans.rank[path.rows], list(held))
+        times = np.bincount(spans.rank[path.rows][mine], path.spent[mine], recorded.result.ranks)
+        any_rank = own.get(f"rank.N.{what}")
         for rank in np.argsort(-times, kind="stable")[:_RANKS].tolist():
-            if times[rank] > 0:
-                knobs.append(Knob(f"rank.{rank}.compute", "1x", f"all computation of rank {rank}", True))
+            name = f"rank.{rank}.{what}"
+            knob = own.get(name) or (any_rank and dataclasses.replace(any_rank, name=name, continuous=True))
+            if times[rank] > 0 and knob:
+                now = format_time(held[rank]) if knob is not own.get(name) and what == "start" else knob.value
+                knobs.append(dataclasses.replace(knob, value=now))
     return knobs
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
 from distsim.analysis.activity import once_moving
+from distsim.analysis.steps import steps
 from distsim.analysis.underway import is_kind, under_way
 from distsim.analysis.whatif.estimate import Estimate, Recorded
 from distsim.result import Result
@@ -18,12 +20,18 @@ _EXACT = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """A change: what it was estimated to give, and what it gives. Times in ps."""
+    """A change: what it was estimated to give, and what it gives. Times in ps.
+
+    ``iterations``: of a captured trace, how many it holds; ``step`` and ``step_after``: their median, before and after.
+    """
 
     before: int
     estimate: Estimate
     after: int | None = None  #: re-simulated
     why: tuple[str, ...] = ()  #: sentences on what the estimate missed
+    iterations: int = 0
+    step: int | None = None
+    step_after: int | None = None
 
     @property
     def error(self) -> float | None:
@@ -35,12 +43,18 @@ class Outcome:
 
 def outcome(recorded: Recorded, estimate: Estimate, after: Result | None) -> Outcome:
     """Compare. ``after``: the re-simulated run, if there is one."""
-    before = recorded.result.makespan
+    before, known = recorded.result.makespan, estimate.path is not None and estimate.durations is not None
+    count, step = _steps(recorded.result)
     if after is None:
-        return Outcome(before, estimate)
-    if estimate.makespan is None or estimate.path is None or estimate.durations is None:
-        return Outcome(before, estimate, after.makespan)
-    return Outcome(before, estimate, after.makespan, tuple(_why(recorded, estimate, after)))
+        return Outcome(before, estimate, iterations=count, step=step)
+    why = tuple(_why(recorded, estimate, after)) if known and estimate.makespan is not None else ()
+    return Outcome(before, estimate, after.makespan, why, count, step, _steps(after)[1])
+
+
+def _steps(result: Result) -> tuple[int, int | None]:
+    """(iterations, median ps of one)."""
+    found = steps(result)
+    return len(found), int(median(one.span_ps for one in found)) if found else None
 
 
 def _why(recorded: Recorded, estimate: Estimate, after: Result) -> list[str]:

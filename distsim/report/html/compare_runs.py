@@ -101,7 +101,7 @@ def _difference(found: Difference, called: tuple[str, str]) -> Section:
     html = chart(
         "difference-steps",
         f"from the step of A to that of B: {'; '.join(f'{name} {signed(more)}' for name, more in steps)}",
-        340,
+        90 + 30 * (len(steps) + 2),
     )
     html = html if steps else paragraph("No part differs.")
     html += table(("part", "operation", "group", *called, "B − A"), rows, text=3, keys=keys, caption="Parts of the steps")

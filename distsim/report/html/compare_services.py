@@ -8,7 +8,7 @@ from typing import Any
 from distsim.report.html.lines import Chart, data, distribution, grid
 from distsim.report.html.markup import table
 from distsim.report.html.section import Figure, Page, Section
-from distsim.report.html.serving import batches, marks, seconds, series
+from distsim.report.html.serving import averaged, batches, marks, seconds, series, window
 from distsim.report.html.sides import HUES, change, changed, names, rows_of
 from distsim.report.serving import LATENCIES
 from distsim.report.serving_folder import SavedService, load
@@ -109,11 +109,11 @@ def _latencies(both: tuple[SavedService, SavedService], called: tuple[str, str])
 
 
 def _load(both: tuple[SavedService, SavedService], called: tuple[str, str]) -> Section:
-    charts = [
-        Chart(f"series-{column}", title, "time", unit,
-              [series(one, column, called[k], HUES[k]) for k, one in enumerate(both)], y_kind=kind)
-        for column, (title, unit, kind) in _SERIES.items()
-    ]  # fmt: skip
+    charts = []
+    for column, (title, unit, kind) in _SERIES.items():
+        over = window(*both) if column.endswith("_per_s") else 0
+        lines = [series(one, column, called[k], HUES[k], window_ps=over) for k, one in enumerate(both)]
+        charts.append(Chart(f"series-{column}", averaged(title, over), "time", unit, lines, y_kind=kind))
     charts.append(
         Chart("batches", "Batch sizes, by the time they took", "requests of an iteration", "share of busy time",
               [batches(one, called[k], HUES[k]) for k, one in enumerate(both)], x_kind="", y_kind="share", bars=True)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.report.html.columns import packed
-from distsim.report.html.markup import chart, escape
+from distsim.report.html.markup import chart, escape, paragraph
+from distsim.units import PS_PER_S, format_time
 
 Floats = NDArray[np.float64]
 #: points of a distribution; its ends are told more finely
@@ -47,20 +48,31 @@ class Chart:
     bars: bool = False  #: instead of lines
     height: int = 280
 
+    @property
+    def constant(self) -> bool:
+        """Whether these are distributions (on a logarithmic axis) of one value each: said in words, not drawn."""
+        return self.log_x and all(len(line.x) == 0 or line.x.min() == line.x.max() for line in self.lines)
+
     def html(self) -> str:
         """Where it will be drawn."""
-        drawn = any(len(line.x) for line in self.lines)
         inside = chart(self.id, f"{self.title}: {', '.join(line.name for line in self.lines)}", self.height)
-        if not drawn:
-            inside = '<p class="note">nothing to draw</p>'
+        if not any(len(line.x) for line in self.lines):
+            inside = paragraph("nothing to draw", "note")
+        elif self.constant:
+            said = (f"{line.name} {self._value(float(line.x[0]))}" for line in self.lines if len(line.x))
+            inside = paragraph(f"The same for all: {', '.join(said)}.", "note")
         return f"<figure><figcaption>{escape(self.title)}</figcaption>{inside}</figure>"
 
     def data(self) -> dict[str, Any]:
         """What ``lines.js`` draws."""
         names = ("id", "x", "y", "x_kind", "y_kind", "log_x", "bars")
+        drawn = [] if self.constant else [self._line(line) for line in self.lines if len(line.x)]
         return {name: getattr(self, name) for name in names} | {
-            "marks": [list(mark) for mark in self.marks], "lines": [self._line(line) for line in self.lines if len(line.x)],
+            "marks": [list(mark) for mark in self.marks], "lines": drawn,
         }  # fmt: skip
+
+    def _value(self, x: float) -> str:
+        return format_time(x * PS_PER_S) if self.x_kind == "s" else f"{x:,.6g}"
 
     def _line(self, line: Line) -> dict[str, Any]:
         good = np.isfinite(line.x) & np.isfinite(line.y) & ((line.x > 0) | (not self.log_x))
@@ -83,6 +95,8 @@ def data(charts: Sequence[Chart]) -> dict[str, Any]:
 def distribution(name: str, values: NDArray[Any], hue: int = 0, dash: bool = False) -> Line:
     """The share of values that are at most x; of many values a few hundred quantiles, closer together towards both ends."""
     ordered = np.sort(np.asarray(values, np.float64))
+    if len(ordered) and ordered[0] == ordered[-1]:
+        return Line(name, ordered[[0, 0]], np.array([0.0, 1.0]), hue, dash)  # an upright line
     share = (np.arange(len(ordered)) + 1) / max(1, len(ordered))
     if len(ordered) > _POINTS:
         # NOTE: quantiles even in the angle are close to each other at the ends, where tails are read off

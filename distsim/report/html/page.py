@@ -121,8 +121,7 @@ def _warnings(page: Page) -> str:
         return ""
     count = f"{len(page.warnings)} warning{'s' if len(page.warnings) > 1 else ''}"
     items = "".join(f"<li>{escape(text)}</li>" for text in page.warnings)
-    shown = " open" if len(page.warnings) <= 5 else ""
-    return f'<details class="warnings" id="warnings"{shown}><summary>{count}</summary><ul>{items}</ul></details>'
+    return f'<details class="warnings" id="warnings"><summary>{count}</summary><ul>{items}</ul></details>'
 
 
 def _links(links: Sequence[tuple[str, str]]) -> str:

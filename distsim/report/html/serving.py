@@ -20,6 +20,8 @@ from distsim.units import PS_PER_S, format_time
 #: percentiles of a table: keys of the summary and their heads
 PERCENTILES = {"mean": "mean", "p50": "P50", "p90": "P90", "p95": "P95", "p99": "P99", "most": "most"}
 _TENANTS = 200  #: rows of the table of tenants
+_EVENTS = 25  #: requests of a window: a count of so many scatters by a fifth
+_PARTS_OF_RUN = 12  #: windows of a run, at least
 
 
 def page(folder: str, title: str = "") -> Page:
@@ -50,9 +52,8 @@ def figures(summary: Mapping[str, Any]) -> list[Figure]:
     found.append(
         Figure("KV cache", f"{100 * summary['kv']['mean_share']:.0f} %", f"peak {100 * summary['kv']['peak_share']:.0f} %")
     )
-    by = f"{limit['by']} ({limit['of']})" if limit["of"] else limit["by"]
-    if by:
-        found.append(Figure("limited by", by))
+    if limit["by"]:
+        found.append(Figure("limited by", limit["by"], limit["of"] or ""))
     return found
 
 
@@ -68,11 +69,38 @@ def marks(summary: Mapping[str, Any], name: str) -> list[tuple[str, float]]:
     return [] if bound is None else [("objective", bound / PS_PER_S)]
 
 
-def series(saved: SavedService, column: str, name: str, hue: int = 0, dash: bool = False) -> Line:
-    """A column of the series over the middle of its buckets."""
+def series(saved: SavedService, column: str, name: str, hue: int = 0, dash: bool = False, window_ps: int = 0) -> Line:
+    """A column of the series over the middle of its buckets; where a window is given, the mean over as much time around each
+    (shorter at the ends of the run)."""
     table = saved.series
-    middle = (table["start_ps"].to_numpy() + table["width_ps"].to_numpy() / 2) / PS_PER_S
-    return Line(name, middle, table[column].to_numpy().astype(np.float64), hue, dash)
+    width = table["width_ps"].to_numpy()
+    middle = (table["start_ps"].to_numpy() + width / 2) / PS_PER_S
+    values = table[column].to_numpy().astype(np.float64)
+    half = round(window_ps / int(width[0])) // 2 if len(width) else 0
+    if half:
+        places = np.arange(len(values))
+        first, last = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
+        total = np.concatenate(([0.0], np.cumsum(values)))
+        values = (total[last] - total[first]) / (last - first)
+    return Line(name, middle, values, hue, dash)
+
+
+def window(*services: SavedService) -> int:
+    """Over how much time rates are averaged, ps: so much that some _EVENTS requests end in it, whose scatter would hide the
+    course, at most a _PARTS_OF_RUN-th of the run. An odd number of buckets of the first; 0: as they are."""
+    found = 0
+    for saved in services:
+        width = saved.series["width_ps"].to_numpy()
+        if len(width):
+            each = saved.summary["requests"]["finished"] / len(width)
+            buckets = min(_EVENTS / each if each else 1.0, len(width) / _PARTS_OF_RUN)
+            found = max(found, (2 * int(buckets / 2) + 1) * int(width[0]) if buckets >= 2 else 0)
+    return found
+
+
+def averaged(title: str, window_ps: int) -> str:
+    """A title that says so."""
+    return f"{title}, mean over {format_time(window_ps)}" if window_ps else title
 
 
 def latency_rows(latencies: Mapping[str, Any]) -> tuple[list[list[str]], list[list[float | str | None]]]:
@@ -115,12 +143,15 @@ def _latencies(saved: SavedService) -> Section:
 
 
 def _load(saved: SavedService) -> Section:
+    over = window(saved)
     charts = [
-        Chart("rates", "Requests per second", "time", "requests/s", [
-            series(saved, "arrivals_per_s", "arrivals"), series(saved, "completions_per_s", "completions"),
+        Chart("rates", averaged("Requests per second", over), "time", "requests/s", [
+            series(saved, "arrivals_per_s", "arrivals", window_ps=over),
+            series(saved, "completions_per_s", "completions", window_ps=over),
         ]),
-        Chart("tokens", "Tokens per second", "time", "tokens/s", [
-            series(saved, "prompt_tokens_per_s", "prompt"), series(saved, "output_tokens_per_s", "output"),
+        Chart("tokens", averaged("Tokens per second", over), "time", "tokens/s", [
+            series(saved, "prompt_tokens_per_s", "prompt", window_ps=over),
+            series(saved, "output_tokens_per_s", "output", window_ps=over),
         ]),
         Chart("queue", "Requests in the service", "time", "requests", [
             series(saved, "queued", "queued"), series(saved, "running", "running"),

@@ -25,12 +25,13 @@ def names(first: str, second: str) -> tuple[str, str]:
 
 
 def change(first: float, second: float) -> str:
-    """``+39.5 %``; of nothing, in words."""
+    """``+39.5 %``; of nothing, and of what rounds to nothing, in words."""
     if first == second:
         return "same"
     if not first:
-        return "new" if second else "same"
-    return f"{100 * (second / first - 1):+.1f} %"
+        return "new"
+    percent = 100 * (second / first - 1)
+    return f"{percent:+.1f} %" if abs(percent) >= 0.05 else "no difference"
 
 
 def changed(first: Mapping[str, Any], second: Mapping[str, Any], called: Sequence[str]) -> Section:

@@ -76,8 +76,10 @@ def answer(saved: SavedStudy) -> str:
 
 def figures(saved: SavedStudy) -> list[Figure]:
     """Counts."""
+    from distsim.sweep.shown import titled
+
     summary = saved.summary
-    ways = ", ".join(f"{name} {way}" for name, way in summary["objectives"].items())
+    ways = ", ".join(f"{'least' if way == 'min' else 'most'} {titled(name)}" for name, way in summary["objectives"].items())
     return [
         Figure("points", f"{summary['points']:,}", f"{summary['run']:,} run"),
         Figure("refused before", f"{summary['refused']:,}"), Figure("failed", f"{summary['failed']:,}"),
@@ -150,8 +152,16 @@ def _table(saved: SavedStudy) -> Section:
         keys.append([row["point"], "", *(row[name] if isinstance(row[name], int | float | str) else None for name in columns)])
     some = f"; {len(order):,} of {len(saved.rows):,}" if len(order) < len(saved.rows) else ""
     caption = f"Points: best, front, then by number{some}"
-    html = table(["point", "standing", *columns], rows, text=2 + len(words), keys=keys, caption=caption)
+    html = table(["point", "standing", *_heads(columns)], rows, text=2 + len(words), keys=keys, caption=caption)
     return Section("table", "Table", html)
+
+
+def _heads(columns: list[str]) -> list[str]:
+    """Columns in words; cells have their units. Of two that would be called the same, both keep theirs."""
+    from distsim.sweep.shown import titled
+
+    words = [titled(name) for name in columns]
+    return [word if words.count(word) == 1 else name.replace("_", " ") for name, word in zip(columns, words, strict=True)]
 
 
 def _refused(summary: Mapping[str, Any]) -> list[Section]:

@@ -21,7 +21,8 @@ _RANKS = 256
 _CLASSES = 20
 #: part of a rank -> head of its column
 _SHORT = {
-    "compute": "compute", "exposed": "exposed", "memory": "memory", "stragglers": "late members", "bubble": "bubble",
+    "compute": "compute", "exposed": "exposed", "memory": "memory", "late_start": "late start",
+    "stragglers": "late members", "bubble": "bubble",
     "host": "host", "dependency": "other", "ended": "ended",
 }  # fmt: skip
 

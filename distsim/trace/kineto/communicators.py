@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -48,6 +49,27 @@ def unite(kernels: Sequence[Kernels], numbers: Sequence[int], world: int) -> lis
     for common in united.values():
         _settle(common, numbers, world)
     return list(united.values())
+
+
+def labels(commons: Sequence[Common], world: int) -> list[str]:
+    """What to call each. One that only a stream stands for is called by its ranks, numbered where several have the same: its
+    stream is another on every rank."""
+    plain = [_by_ranks(one.ranks, world) if one.kind == "stream" and len(one.ranks) > 1 else one.name for one in commons]
+    count, seen = Counter(plain), Counter[str]()
+    found = []
+    for one, name in zip(commons, plain, strict=True):
+        seen[name] += 1
+        found.append(f"{name} ({seen[name]})" if one.kind == "stream" and count[name] > 1 else name)
+    return found
+
+
+def _by_ranks(ranks: Sequence[int], world: int) -> str:
+    """``all 8 ranks``, ``ranks 0 to 3``, ``ranks 0, 4``, ``8 ranks from 1``."""
+    if len(ranks) == world:
+        return f"all {world} ranks"
+    if len(ranks) > 2 and ranks[-1] - ranks[0] == len(ranks) - 1:
+        return f"ranks {ranks[0]} to {ranks[-1]}"
+    return f"ranks {', '.join(map(str, ranks))}" if len(ranks) <= 4 else f"{len(ranks)} ranks from {ranks[0]}"
 
 
 def _key(one: Communicator, capture: int) -> tuple[object, ...]:

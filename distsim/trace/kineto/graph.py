@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsim.trace.build import COLUMNS, NODE_COLUMNS
-from distsim.trace.graph import NodeType, Program
+from distsim.trace.graph import BEFORE_CAPTURE, NodeType, Program
 from distsim.trace.kineto.capture import Capture, GpuKind, GpuTable
 from distsim.trace.kineto.device import TIGHT_PS, Lanes, Launches, Order, Waits, lanes_of, waits_of
 from distsim.trace.kineto.host import Host, host_of
+from distsim.trace.kineto.named import host_work
 from distsim.trace.kineto.oddity import Oddity
 from distsim.trace.kineto.ranks import Communication
 
@@ -130,7 +131,7 @@ def _hosts(capture: Capture, host: Host, numbering: Numbering, nodes: _Nodes) ->
             continue
         call = int(calls.name[node.call]) if node.call >= 0 else -1
         if call not in named:
-            named[call] = numbering.name(f"host, to {capture.names[call]}" if call >= 0 else "host")
+            named[call] = numbering.name(host_work(capture.names[call] if call >= 0 else ""))
         rows.append(nodes.add(NodeType.COMP, node.start_ps, node.end_ps, labels[node.thread], named[call], deps))
     return rows
 
@@ -243,7 +244,7 @@ def _siblings(kernels: GpuTable, lanes: Lanes, ends: list[int]) -> dict[int, lis
 def _hold(nodes: _Nodes, shift_ps: int, numbering: Numbering) -> None:
     """What begins with the capture waits until the capture begins."""
     roots = [row for row, deps in enumerate(nodes.deps) if not deps and nodes.start[row] == 0]
-    held = nodes.add(NodeType.DELAY, -shift_ps, 0, -1, numbering.name("before the capture"), [])
+    held = nodes.add(NodeType.DELAY, -shift_ps, 0, -1, numbering.name(BEFORE_CAPTURE), [])
     for row in roots:
         nodes.deps[row].append(held)
 

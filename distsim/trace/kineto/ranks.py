@@ -23,7 +23,7 @@ from distsim.trace.graph import Group
 from distsim.trace.kineto.align import clock_shifts
 from distsim.trace.kineto.capture import Capture
 from distsim.trace.kineto.comms import Kernels, identify
-from distsim.trace.kineto.communicators import Common, unite
+from distsim.trace.kineto.communicators import Common, labels, unite
 from distsim.trace.kineto.facts import Facts
 from distsim.trace.kineto.meetings import Table, ends_of, meet, table_of
 from distsim.units import format_time
@@ -85,7 +85,7 @@ def match(
     shifts = clock_shifts(*ends_of(table), len(captures), own)
     defects = _clock_defects(captures, own, shifts)
     transfer, waiting, early = _separate(table, shifts)
-    groups, which, alone = _groups(commons, table, early, ranks)
+    groups, which, alone = _groups(commons, labels(commons, world), table, early, ranks)
     _agree(table, defects)
     defects += _defects(commons, table, early, kernels, world)
     columns = []
@@ -124,7 +124,7 @@ def _separate(table: Table, shifts: Sequence[int]) -> tuple[Ints, Ints, NDArray[
 
 
 def _groups(
-    commons: Sequence[Common], table: Table, early: NDArray[np.bool_], ranks: Sequence[int]
+    commons: Sequence[Common], labelled: Sequence[str], table: Table, early: NDArray[np.bool_], ranks: Sequence[int]
 ) -> tuple[list[Group], Ints, list[dict[str, object]]]:
     """Groups, the group of every entry, and what expand.py wants to know of each group."""
     groups: list[Group] = []
@@ -139,7 +139,7 @@ def _groups(
         })  # fmt: skip
         return len(groups) - 1
 
-    for number, common in enumerate(commons):
+    for number, (common, label) in enumerate(zip(commons, labelled, strict=True)):
         here = table.common == number
         if not here.any():
             continue
@@ -149,15 +149,15 @@ def _groups(
         main = -1
         single = {k: (k,) for k in sorted(common.local)}
         if met.any():
-            main = put(common.name, dict.fromkeys(present, present), -1, common)
+            main = put(label, dict.fromkeys(present, present), -1, common)
             which[met] = main
         if left.any():
-            which[left] = put(f"{common.name}, left early", single, main, common)
+            which[left] = put(f"{label}, left early", single, main, common)
             for stayed, entries in _without(table, here & ~early, left).items():
                 members = tuple(k for k in present if k in stayed)
-                which[entries] = put(f"{common.name}, the others", dict.fromkeys(members, members), main, common)
+                which[entries] = put(f"{label}, the others", dict.fromkeys(members, members), main, common)
         if apart.any():
-            which[apart] = put(f"{common.name}, unmatched" if main >= 0 else common.name, single, -1, common)
+            which[apart] = put(f"{label}, unmatched" if main >= 0 else label, single, -1, common)
     return groups, which, told
 
 

@@ -93,3 +93,4 @@ def test_names_are_as_short_as_tells_them_apart():
 
 def test_changes_in_words():
     assert (change(2, 3), change(3, 3), change(0, 2), change(0, 0)) == ("+50.0 %", "same", "new", "same")
+    assert change(1e6, 1e6 - 1) == change(1e6, 1e6 + 1) == "no difference"

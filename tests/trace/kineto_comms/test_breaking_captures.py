@@ -1,7 +1,7 @@
 """Captures of made-up jobs, damaged at random: a run, or one clear refusal; never a traceback, a deadlock, or parts that do not
 add up. And whole ones: what holds of every replay of a capture, from the run through the saved folder to explain and what-if.
 
-The seeds stand for many more (`test_damaged_captures_end_in_a_run_or_a_refusal` was run over 2,000 when it was written).
+The seeds stand for many more (`test_damaged_captures_end_in_a_run_or_a_refusal` was run over 1,200 when it was written).
 """
 
 from __future__ import annotations

@@ -123,10 +123,18 @@ distsim.logTicks = (values, unit) => {
   const low = good.reduce((a, b) => Math.min(a, b)), high = good.reduce((a, b) => Math.max(a, b)), tickvals = [];
   for (let power = Math.floor(low) - 1; power <= high + 1; power++)
     for (const digit of high - low > 3 ? [1] : high - low > 0.7 ? [1, 2, 5] : [1, 2, 3, 4, 5, 6, 7, 8, 9]) tickvals.push(digit * 10 ** power);
+  // between few of them, marks at even distances
+  const inside = tickvals.filter(value => value >= 10 ** low * 0.999 && value <= 10 ** high * 1.001).length;
+  if (inside < 3 && high > low) {
+    const rough = (10 ** high - 10 ** low) / 4, power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].find(digit => digit * power >= rough) * power;
+    tickvals.length = 0;
+    for (let k = Math.max(1, Math.floor(10 ** low / step)); k <= Math.ceil(10 ** high / step); k++) tickvals.push(k * step);
+  }
   const prefixes = ["p", "n", "u", "m", "", "k", "M", "G", "T", "P"];
   const said = value => {
     const k = Math.min(prefixes.length - 1, Math.max(0, Math.floor(Math.log10(value * 1.0001) / 3) + 4));
-    return `${Number((value / 1000 ** (k - 4)).toPrecision(3))} ${prefixes[k]}${unit}`.trim();
+    return `${Number((value / 1000 ** (k - 4)).toPrecision(6))} ${prefixes[k]}${unit}`.trim();
   };
   return {tickvals, ticktext: tickvals.map(said), ticksuffix: ""};
 };
