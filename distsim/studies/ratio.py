@@ -197,6 +197,7 @@ def _measured(case: Case) -> tuple[Row | None, tuple[bool, dict[str, Any]] | Non
 def run(points: Sequence[Case], workers: int, progress: Progress) -> list[Row]:
     """Rows of all points, in their order, whatever ran them. Raises the DistsimError of the first point that fails."""
     rows: list[Row | None] = [None] * len(points)
+    failed: dict[int, tuple[bool, dict[str, Any]]] = {}
     with crew(min(workers, len(points)) if workers else 0) as some:
         waiting: dict[Future[Any], int] = {some.executor.submit(_measured, case): k for k, case in enumerate(points)}
         while waiting:
@@ -204,9 +205,14 @@ def run(points: Sequence[Case], workers: int, progress: Progress) -> list[Row]:
             for future in done:
                 row, error = future.result()
                 place = waiting.pop(future)
-                if error is not None:
-                    raise (ConfigError if error[0] else DistsimError)(**error[1])
                 rows[place] = row
+                if error is not None:
+                    failed[place] = error
+            if failed and min(failed) < min(waiting.values(), default=len(points)):
+                for future in waiting:
+                    future.cancel()
+                wrong, told = failed[min(failed)]
+                raise (ConfigError if wrong else DistsimError)(**told)
             progress(1 - len(waiting) / len(points), f"point {len(points) - len(waiting)} of {len(points)}")
     return [row for row in rows if row is not None]
 

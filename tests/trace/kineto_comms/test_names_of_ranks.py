@@ -38,7 +38,8 @@ def test_one_rank_says_which_of_the_job_it_is_and_waits_for_nobody(tmp_path, cap
     assert "ranks 0 to 1 here are ranks 2, 5 of 8 of the job" in capsys.readouterr().out
 
 
-def test_all_ranks_show_what_they_waited(tmp_path, capsys):
+def test_all_ranks_show_what_they_waited(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     for rank, data in enumerate(moe_job(1, 2, 4).files):
         (tmp_path / f"kineto_rank{rank}.json").write_bytes(data)
     assert main(["run", str(tmp_path)]) == 0
