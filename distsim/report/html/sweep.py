@@ -168,7 +168,8 @@ def _refused(summary: Mapping[str, Any]) -> list[Section]:
     if not summary["reasons"]:
         return []
     rows = [[one["kind"], one["reason"], one["example"], f"{one['count']:,}"] for one in summary["reasons"]]
-    html = table(["kind", "why", "for example", "points"], rows, text=3, caption="Refused before anything was simulated")
+    head = ["kind", "why", "for example", "points"]
+    html = table(head, rows, text=3, long=2, caption="Refused before anything was simulated")
     return [Section("refused", "Refused", html)]
 
 
