@@ -145,7 +145,9 @@ def _laid(group: Group, info: dict[str, Any], mine: int, world: int, ranks: int,
         said.append(f"nothing tells which {size} ranks are in {group.name}: taken for every {size} ranks in a row")
         return _relative(group.name, size, 1, ranks, where)
     if len(members) == world or not members:
-        return grouping.absolute(group.name, tuple(range(ranks)))
+        # NOTE: one that only a stream stands for is called by its ranks, which are others now
+        name = group.name.replace(f"all {world} ranks", f"all {ranks} ranks") if info["kind"] == "stream" else group.name
+        return grouping.absolute(name, tuple(range(ranks)))
     strides = {b - a for a, b in itertools.pairwise(members)} or {1}
     stride = strides.pop()
     start = mine // (size * stride) * size * stride + mine % stride if stride > 0 else -1

@@ -123,3 +123,11 @@ def test_reference_ranks_are_laid_over_the_job(traces_reference):
     assert graph.ranks == 16
     assert sorted(len(g.members[0]) for g in graph.groups) == [8, 16, 16]
     assert any("nothing tells which 8 ranks" in line for line in graph.defects)
+
+
+def test_a_communicator_that_is_called_by_its_ranks_is_called_by_those_of_the_job(traces_reference):
+    from distsim.trace.read import read_trace
+
+    captured = read_trace(str(traces_reference / "hta_rec_8xA100"))
+    assert [group.name for group in captured.groups] == ["all 8 ranks"]
+    assert [group.name for group in expand(captured, 16).groups] == ["all 16 ranks"]
