@@ -166,12 +166,18 @@ def _plain(scenario: Scenario) -> list[Knob]:
 
 def _unknown(scenario: Scenario, name: str) -> UnknownNameError:
     known = [one.name for one in knobs(scenario)]
-    if not scenario.recorded and not scenario.whole_run:
+    if scenario.recorded:  # what there would be with a network: a name is right or wrong before it is of use
+        known += [knob for knob, field in _RUN_FIELDS.items() if field in _MOVING]
+        known += [f"link.{domain}.{attribute}" for domain in scenario.topology.domains for attribute in ATTRIBUTES]
+    if not scenario.whole_run:
         known += [f"link.{EVERY}.{attribute}" for attribute in ATTRIBUTES]
     rank = _RANK.fullmatch(name)
     if rank:  # of the rank that was meant
         known += [one.replace("N", rank[1], 1) for one in known if one.startswith("rank.N.")]
-    return UnknownNameError("knob", name, known, where="whatif", fix="distsim whatif RESULT --knobs lists all.")
+    fix = "distsim whatif RESULT --knobs lists all."
+    if scenario.recorded and name.startswith("link."):
+        fix = "Its communication took recorded times: links want communication=simulated, those of another fabric its topo=."
+    return UnknownNameError("knob", name, known, where="whatif", fix=fix)
 
 
 def _no_network(name: str) -> ConfigError:
@@ -183,11 +189,11 @@ def _no_network(name: str) -> ConfigError:
 
 def _with_link(scenario: Scenario, name: str, value: str) -> Fields:
     domain, _, attribute = name.removeprefix("link.").rpartition(".")
-    if scenario.recorded:
-        raise _no_network(name)
-    there = scenario.topology.domains
+    there = () if scenario.whole_run else scenario.topology.domains
     if scenario.whole_run or attribute not in ATTRIBUTES or domain not in (*there, EVERY):
         raise _unknown(scenario, name)
+    if scenario.recorded:
+        raise _no_network(name)
     factor = _factor(value)
     if factor is not None:
         if not 0 < factor < math.inf and not (factor == 0 and attribute == "latency"):

@@ -55,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
     if len(args.file) == 1 and is_execution_trace(args.file[0]):
         return _host_trace(args, args.file[0])
     files = args.file if len(args.file) > 1 else [resolve(args.file[0])]
-    summary = summarise(*load(files[0] if len(files) == 1 else tuple(files), args.groups, args.repair, args.ranks))
+    graph, defects = load(files[0] if len(files) == 1 else tuple(files), args.groups, args.repair, args.ranks)
+    if graph.captured and args.ranks is not None:
+        raise ConfigError("has no effect on a trace that says its own", where="--ranks", fix="Leave it out.")
+    summary = summarise(graph, defects)
     if args.json:
         print(json.dumps(summary.document()))
     else:

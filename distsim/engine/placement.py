@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from distsim import registry
 from distsim.collectives.schedule import Collective, Schedule, schedule
 from distsim.engine.task import CollectiveCall, MessageCall
 from distsim.errors import CollectiveError, ConfigError, UnknownNameError
@@ -69,6 +70,7 @@ class CollectiveOptions:
                 raise ConfigError(f"{part!r} names no algorithm", where="--algorithm", expected="NAME or operation=NAME")
             if name.startswith("direct") and name[6:].isdigit():
                 window, name = int(name[6:]), "direct"
+            registry.lookup("collective", name, where="--algorithm")  # even where a trace has no collective that asks for it
             if operation and operation not in DEFAULTS:
                 raise UnknownNameError("collective operation", operation, DEFAULTS, where="--algorithm")
             for known in [operation] if operation else DEFAULTS:

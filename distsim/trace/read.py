@@ -141,14 +141,35 @@ def open_trace(source: str, groups: str | None = None) -> tuple[str, Any]:
                 return "goal", goal.parse(data, _with_its_own_groups(source, groups))
             if simai_text.recognises(data):
                 return "simai", simai_text.parse(data, _with_its_own_groups(source, groups))
-    located = locate(source)
+    try:
+        located = locate(source)
+    except TraceError:
+        _refuse_host_traces(source)
+        raise
     return located.kind, (located, _defined(located, groups))
+
+
+def _refuse_host_traces(folder: str) -> None:
+    """TraceError where all that a folder holds is PyTorch's host execution traces."""
+    from distsim.trace.kineto.execution_trace import is_execution_trace
+
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    found = [name for name in names if name.endswith((".json", ".json.gz")) and is_execution_trace(os.path.join(folder, name))]
+    if found:
+        some = ", ".join(found[:3]) + (" ..." if len(found) > 3 else "")
+        raise TraceError(
+            f"holds PyTorch host execution traces ({some}) without the Kineto captures of the run: they have no durations",
+            where=folder, expected="kineto_rank<N>.json beside et_rank<N>.json",
+            fix=f"distsim trace {os.path.join(folder, found[0])} says what is in one of them.",
+        )  # fmt: skip
 
 
 def _open_json(source: str, data: bytes, groups: str | None) -> tuple[str, Any]:
     from distsim.trace import native
 
     first = _first_object(data, source)
+    if not first and data.translate(None, b" \t\r\n") in (b"{}", b"[]"):
+        raise TraceError("is JSON with nothing in it", where=source, expected="a trace")
     if isinstance(first, dict) and "format" in first:
         return "native", native.parse(data, _with_its_own_groups(source, groups))
     located = Located(source, "json", (RankFile(0, source, lambda: data),))
@@ -203,6 +224,12 @@ def read_json_rank(data: bytes, label: str) -> RankTrace:
         raise TraceError("is neither JSON nor another format that distsim reads", where=label) from None
     first = objects[0]
     if isinstance(first, dict):
+        if "traceEvents" in first:
+            said = json.dumps(first["traceEvents"])[:20]
+            raise TraceError(
+                f"is a Kineto trace whose traceEvents is {said}, no list of events", where=label,
+                fix="Export it again (torch.profiler's export_chrome_trace), or copy it again from where it was made.",
+            )  # fmt: skip
         if "workload_graph" in first:
             return chakra_json.read_legacy(first, label)
         if "schema" in first and "nodes" in first:

@@ -10,6 +10,7 @@ from building import graph, program
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distsim import simulate
 from distsim.cost.check import check_cost_provider
 from distsim.cost.precision import dtype_of
 from distsim.cost.rescaled import FIXED_PS, Between, Factor, Rescaled, rescaled, scaling
@@ -163,3 +164,10 @@ def test_a_captured_trace_is_nearly_all_of_known_classes(traces_reference):
     assert 0.3 < after[rows].sum() / one.programs[0].duration_ps[rows].sum() < 0.7
     with pytest.raises(ConfigError, match="recorded on NVIDIA A100"):
         rescaled("v100->h100", one)
+
+
+def test_a_run_takes_it():
+    kernel, host = {"duration_ps": 10_000_000}, {"duration_ps": 6_000_000, "cpu": True}
+    made = graph(program([(0, NodeType.COMP, [], kernel), (1, NodeType.COMP, [0], host)]))
+    assert simulate(made).makespan == 16_000_000
+    assert simulate(made, scale_compute="2x").makespan == 11_000_000

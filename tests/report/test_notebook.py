@@ -107,7 +107,10 @@ def test_spans_go_to_arrow_without_a_copy(result):
     spans = result.spans()
     for table in (result.spans_table(), pa.table(spans)):
         assert table.num_rows == len(spans)
-        for name, column in (("start_ps", spans.start), ("end_ps", spans.end), ("rank", spans.rank), ("node", spans.node)):
+        for name, column in (
+            ("start_ps", spans.start), ("end_ps", spans.end), ("rank", spans.rank), ("node", spans.node),
+            ("bytes", spans.bytes), ("ready_ps", spans.ready), ("released_by", spans.released_by),
+        ):  # fmt: skip
             (chunk,) = table[name].chunks
             assert chunk.buffers()[1].address == column.ctypes.data, name
     assert result.spans_table()["kind"].to_pylist() == [spans.kinds[k] for k in spans.kind]

@@ -36,6 +36,19 @@ def test_a_folded_training_step_too(tmp_path):
     assert document(again, summarise(again)) == document(result, summarise(result))
 
 
+def test_steps_and_events_come_back(tmp_path):
+    result = simulate(shipped()["pipeline_send_recv"], "fat_tree")
+    spans = result.spans()
+    step = (np.arange(len(spans)) % 3 - 1).astype(np.int32)
+    marked = dataclasses.replace(spans, step=step, steps=("ProfilerStep#4", "ProfilerStep#5"))
+    told = dataclasses.replace(result, make_spans=lambda: marked, events={"changes": 2})
+    again = reopen(save(told, tmp_path / "out"))
+    assert again.events == {"changes": 2}
+    found = again.spans()
+    names = [found.steps[k] if k >= 0 else "" for k in found.step]
+    assert names == [marked.steps[k] if k >= 0 else "" for k in step]
+
+
 def test_a_topology_that_has_changed_is_refused(tmp_path):
     saved = load(save(simulate(shipped()["moe_all_to_all"], "fat_tree"), tmp_path / "out"))
     fewer = dataclasses.replace(saved, links=saved.links.slice(1))

@@ -12,6 +12,7 @@ from distsim import registry
 from distsim.errors import ConfigError, UnknownNameError
 from distsim.network.spec import build_network
 from distsim.network.transfers import single
+from distsim.registry import lookup
 from distsim.studies.tradeoff import EXPRESSES, FEATURES, LEVELS, YARDSTICKS, Entry, conduct, expressed, findings, front
 from distsim.topology.spec import build
 
@@ -43,6 +44,11 @@ def test_findings_name_the_best_and_the_cheapest():
     assert found.summary["fronts"] == {"gemm": ["p0", "p1"]}
     assert found.warnings == ("left out: nccl",)
     assert [row["front"] for row in found.rows] == [True, True, False]
+    table = found.tables[0]
+    assert [line[table.head.index("error")] for line in table.rows] == ["50.0 %", "10.0 %", "20.0 %"]
+    assert [line[table.head.index("CPU a kernel")] for line in table.rows] == ["1 us", "1 ms", "10 ms"]
+    assert [line[table.head.index("front")] for line in table.rows] == ["*", "*", ""]
+    assert [row["error"] for row in found.rows] == [0.5, 0.1, 0.2]
 
 
 def test_features_are_of_levels_that_there_are():
@@ -91,6 +97,14 @@ def test_providers_are_ordered_as_the_accuracy_page_says(compute_reference):
     assert rows["tile_wave"]["error"] < rows["pnorm"]["error"] < rows["roofline"]["error"]
     assert all(row["cpu_s"] > 0 for row in rows.values())
     assert rows["roofline"]["generality"] > rows["tile_wave"]["generality"] > 0
+
+
+def test_collectives_err_as_the_suite_says(nccl_reference):
+    found = conduct(str(nccl_reference.parent), True, ["nccl"], quiet)
+    rows = {row["name"]: row["error"] for row in found.rows}
+    report = lookup("suite", "nccl")().run(nccl_reference, quiet)
+    assert 0.02 < rows["nccl calibrated"] < rows["nccl as shipped"] < 0.1
+    assert rows["nccl as shipped"] == pytest.approx(report.metrics["mape"], rel=0.1)
 
 
 def test_refusals(tmp_path):

@@ -192,6 +192,25 @@ def test_other_files_are_recognised(tmp_path: Path) -> None:
     path.write_text('{"traceEvents": []}')
     with pytest.raises(TraceError, match="Kineto"):
         read_trace(path)
+    for events in ("null", "{}", "3"):
+        path.write_text(f'{{"traceEvents": {events}}}')
+        with pytest.raises(TraceError, match=f"traceEvents is {events}, no list of events"):
+            read_trace(path)
+    for nothing in ("{}", "[]", " {\n}\n"):
+        path.write_text(nothing)
+        with pytest.raises(TraceError, match="nothing in it"):
+            read_trace(path)
+
+
+def test_folder_of_host_execution_traces_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "et"
+    folder.mkdir()
+    with pytest.raises(TraceError, match="no such trace"):
+        read_trace(folder)
+    for rank in range(2):
+        (folder / f"et_rank{rank}.json").write_text('{"schema": "1.1.0", "pid": 1, "nodes": []}')
+    with pytest.raises(TraceError, match=r"host execution traces \(et_rank0.json, et_rank1.json\) without the Kineto"):
+        read_trace(folder)
 
 
 @pytest.mark.parametrize(

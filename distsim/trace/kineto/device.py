@@ -21,7 +21,7 @@ from distsim.trace.kineto.capture import CallKind, Capture, GpuKind
 OVERLAP_PS = 3_000_000
 #: a stream that goes on so soon after another stream's kernel has waited for it (event latencies are 1 to 10 us)
 TIGHT_PS = 20_000_000
-#: a thread that made a stream wait launches to it this soon
+#: a thread that made a stream wait launches to it this soon; chosen, not measured: tens of host operations
 SOON_PS = 1_000_000_000
 
 

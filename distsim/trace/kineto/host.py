@@ -16,9 +16,11 @@ import numpy as np
 from distsim.trace.kineto.capture import CallKind, Capture, GpuKind
 from distsim.trace.kineto.device import Lanes, Launches, Order
 
-#: a pause between a thread's events that may be a wait for another thread; shorter ones are its own Python
+#: a pause between a thread's events that may be a wait for another thread; shorter ones are its own Python: 95 to 99.6 % of
+#: the gaps of launching threads in five captures on V100 and A100 are. An unmodified replay is the same with any value
 PAUSE_PS = 50_000_000
-#: how long after another thread has stopped a thread goes on that was waiting for it
+#: how long after another thread has stopped a thread goes on that was waiting for it; chosen, not measured: longer than a
+#: wake by the scheduler, shorter than a step. An unmodified replay is the same with any value
 WAKE_PS = 3_000_000_000
 
 _MARK, _WAKE, _LAUNCH, _SYNC, _LEFT = range(5)

@@ -31,7 +31,7 @@ from distsim.units import format_time
 Ints = NDArray[np.int64]
 
 _PS_PER_US = 1_000_000
-#: clocks that differ by more are told of
+#: clocks that differ by more are told of, no more than that: well above what ends of one collective differ by (1 to 7 us)
 _TOLD_PS = 50 * _PS_PER_US
 #: clocks that differ by more do not count the same time at all: the captures are taken to begin together
 _COMPARABLE_PS = 3600 * 10**12
@@ -190,13 +190,15 @@ def _agree(table: Table, defects: list[Defect]) -> None:
     differing = (largest >= 0) & (smallest < largest)
     uneven = np.zeros(n, np.bool_)
     uneven[of[table.uneven[met]]] = True
-    for chosen, what in (
-        (differing, "whose members bring different sizes count as having the largest for all"),
-        (uneven & ~differing, "with uneven splits count as even ones"),
+    for chosen, what, one, several in (
+        (differing, "whose members bring different sizes", "counts as having the largest for all",
+         "count as having the largest for all"),
+        (uneven & ~differing, "with uneven splits", "counts as an even one", "count as even ones"),
     ):
         if chosen.any():
+            taken = one if int(chosen.sum()) == 1 else several
             defects.append(Defect(
-                "collective", f"{_count(int(chosen.sum()), 'collective')} {what}, where the network is simulated",
+                "collective", f"{_count(int(chosen.sum()), 'collective')} {what} {taken}, where the network is simulated",
                 severity="warning", repaired=True,
             ))  # fmt: skip
     table.bytes[met] = largest[of]
@@ -247,22 +249,22 @@ def _defects(
         here = table.common == number
         count = int(here.sum())
         if common.kind == "batch":
-            say("message", f"{_count(count, 'batch', 'es')} of messages to several peers keep their recorded time, waiting "
-                "included")  # fmt: skip
+            say("message", f"{_count(count, 'batch', 'es')} of messages to several peers {_keep(count, False)} recorded time, "
+                "waiting included")  # fmt: skip
         elif len(common.local) == 1 and common.size != 1:
             lone["kernels"] += count
             lone["groups"] += 1
         elif not common.ranks:
-            say("group", f"nothing tells which ranks are in {common.name}: {_count(count, 'kernel')} keep their recorded time, "
-                "waiting included")  # fmt: skip
+            say("group", f"nothing tells which ranks are in {common.name}: {_count(count, 'kernel')} "
+                f"{_keep(count, False)} recorded time, waiting included")  # fmt: skip
         else:
             if common.missing:
                 partial["kernels"] += count
                 partial["groups"] += 1
             apart = int((here & (table.meeting < 0)).sum())
             if apart:
-                say("collective", f"{_count(apart, 'operation')} of {common.name} have no counterpart on every member that is "
-                    "there: they keep their recorded time, waiting included")  # fmt: skip
+                say("collective", f"{_count(apart, 'operation')} of {common.name} {_has(apart)} no counterpart on every member "
+                    f"that is there: {_keep(apart)} recorded time, waiting included")  # fmt: skip
         if common.split:
             lone["split"] += 1
         if common.assumed and world > 1:
@@ -271,22 +273,35 @@ def _defects(
         say("group", f"nothing names the ranks of {_count(lone['split'], 'communicator')}: told by which kernels end together")
     if lone["kernels"]:
         say("missing", f"files of the peers of {_count(lone['kernels'], 'collective')} "
-            f"({_count(lone['groups'], 'communicator')}) are not there: replayed, they keep their recorded time, waiting "
-            "included")  # fmt: skip
+            f"({_count(lone['groups'], 'communicator')}) are not there: replayed, {_keep(lone['kernels'])} recorded time, "
+            "waiting included")  # fmt: skip
     if partial:
-        say("missing", f"{_count(partial['kernels'], 'operation')} of {_count(partial['groups'], 'communicator')} lack the "
-            "files of some members: they wait for those that are there")  # fmt: skip
-    if early.any():
-        say("collective", f"{_count(int(early.sum()), 'operation')} ended before the last member had come: they keep their "
-            "recorded time, wait for nobody and nobody for them")  # fmt: skip
+        say("missing", f"{_count(partial['kernels'], 'operation')} of {_count(partial['groups'], 'communicator')} "
+            + ("lacks the files of some members: it waits" if partial["kernels"] == 1
+               else "lack the files of some members: they wait") + " for those that are there")  # fmt: skip
+    left = int(early.sum())
+    if left:
+        nobody = "waits for nobody and nobody for it" if left == 1 else "wait for nobody and nobody for them"
+        say("collective", f"{_count(left, 'operation')} ended before the last member had come: {_keep(left)} recorded time, "
+            + nobody)  # fmt: skip
     unknown = int((table.bytes < 0).sum())
     if unknown:
-        say("size", f"the bytes of {unknown:,} of {_count(len(table.bytes), 'communicating kernel')} are not told: they can "
-            "only be replayed with their recorded times", repaired=False)  # fmt: skip
+        say("size", f"the bytes of {unknown:,} of {_count(len(table.bytes), 'communicating kernel')} are not told: "
+            f"{'it' if unknown == 1 else 'they'} can only be replayed with recorded times", repaired=False)  # fmt: skip
     guessed = sum(int(own.guessed.sum()) for own in kernels)
     if guessed:
         say("collective", f"nothing but the kernel's name tells the operation of {_count(guessed, 'communicating kernel')}")
     return found
+
+
+def _has(number: int) -> str:
+    return "has" if number == 1 else "have"
+
+
+def _keep(number: int, named: bool = True) -> str:
+    """``they keep their``, or ``it keeps its`` of one; not ``named``: without the pronoun."""
+    words = ("it", "keeps its") if number == 1 else ("they", "keep their")
+    return " ".join(words if named else words[1:])
 
 
 def _count(number: int, what: str, plural: str = "s") -> str:

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from building import program
+from building import graph, program
 
 from distsim import simulate
 from distsim.analysis.explain.classes import divided
@@ -215,3 +215,19 @@ def test_bounds_know_the_communication_inside_blocks():
     assert limit["infinite_network"] == pytest.approx(step.result.makespan - waited - between, abs=10)
     both = sum(max(sum(block.exposed.values()) + sum(block.hidden.values()), block.host) for block in blocks)
     assert limit["infinite_compute"] == pytest.approx(both + between, abs=10)
+
+
+def test_bounds_of_work_and_of_the_fastest_alike():
+    """Two ranks of unequal work; two recorded transfers of one size that take 10 and 30 us."""
+    programs = []
+    for compute in (100, 160):
+        made = layers(2, lambda i, compute=compute: compute)
+        durations = made.duration_ps.copy()
+        durations[[1, 3]] = [10 * US, 30 * US]
+        programs.append(dataclasses.replace(made, duration_ps=durations))
+    result = simulate(dataclasses.replace(graph(*programs), captured=True), communication="recorded")
+    limit = {one.name: one.step_ps for one in explain(result).bounds}
+    assert result.makespan == 360 * US
+    assert limit["fastest_communication"] == 340 * US
+    assert limit["no_bubbles"] == (320 + 40) * US
+    assert limit["perfect_balance"] == (260 + 40) * US

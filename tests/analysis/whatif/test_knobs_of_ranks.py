@@ -136,6 +136,33 @@ def test_a_misspelt_knob_names_the_near_one_not_all(recorded):
         simulated.changed({"link.*.bandwidth": "400G"})
 
 
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("link.*.bandwith", "link.*.bandwidth"), ("link.hots.latency", "link.host.latency"),
+        ("collective.algoritm", "collective.algorithm"),
+    ],
+)  # fmt: skip
+def test_spelling_comes_before_there_is_no_network(recorded, name, near):
+    with pytest.raises(UnknownNameError) as refused:
+        recorded.scenario.changed({name: "2x"})
+    assert refused.value.near[0] == near
+    with pytest.raises(ConfigError, match="no network to change"):
+        recorded.scenario.changed({near: "2x"})
+
+
+def test_an_algorithm_that_is_none_is_refused_even_without_collectives(tmp_path):
+    trace = tmp_path / "t.json"
+    nodes = [{"op": "compute", "duration": "1ms"}]
+    trace.write_text(json.dumps({"format": "distsim-trace/1", "ranks": 2, "programs": [{"ranks": "all", "nodes": nodes}]}))
+    with pytest.raises(UnknownNameError, match=r"--algorithm.*frob"):
+        simulate(str(trace), algorithm="frob")
+    scenario = scenario_of(simulate(str(trace)).spec)
+    with pytest.raises(UnknownNameError, match=r"--algorithm.*frob"):
+        scenario.changed({"collective.algorithm": "frob"}).check()
+    scenario.changed({"collective.algorithm": "all_reduce=direct4"}).check()
+
+
 def test_speeds_are_text_and_back():
     text = "rank.2.host=0.5x,rank.3.start=7000000ps"
     made = Speeds.parse(text)

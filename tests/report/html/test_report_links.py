@@ -89,6 +89,12 @@ def test_a_curve_is_as_busy_as_its_busiest_link_and_bytes_add_up(spec):
         busiest = mine[np.argmax(links.busy[mine])]
         assert data["busy"][curve] == np.float32(links.busy[busiest] / result.makespan)
         assert data["names"][curve] == topology.link_name(int(busiest))
+        assert data["mean"][curve] == pytest.approx(links.busy[mine].mean() / result.makespan, rel=1e-5)
+    for number, box in enumerate(columns(result, drawn)["boxes"]):
+        mine = np.flatnonzero(drawn.link_box == number)
+        for domain, mean, most in box["inside"]:
+            own = links.busy[mine[topology.link_domain[mine] == topology.domains.index(domain)]] / result.makespan
+            assert (mean, most) == (pytest.approx(own.mean()), pytest.approx(own.max()))
 
 
 def test_a_run_that_used_no_link_says_so():

@@ -54,6 +54,12 @@ def test_a_folder_is_the_trace_of_its_ranks(folder):
     assert result.warnings == ()
 
 
+def test_a_number_of_ranks_is_refused_not_ignored(folder, capsys):
+    for ranks in ("2", "-1"):
+        assert main(["trace", str(folder), "--ranks", ranks]) == 2
+        assert "--ranks: has no effect" in capsys.readouterr().err
+
+
 def test_files_in_any_order_and_alone(folder):
     files = [str(folder / "kineto_rank1.json.gz"), str(folder / "kineto_rank0.json")]
     forth, back = read_trace(tuple(files)), read_trace(tuple(reversed(files)))

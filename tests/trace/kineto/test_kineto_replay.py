@@ -291,6 +291,9 @@ def test_steps_are_told_of_kernels_and_host():
     assert graph.captured
     step = {graph.names[n]: int(s) for n, s in zip(program.name, program.step, strict=True)}
     assert (step["of_five"], step["of_six"], step["outside"]) == (0, 1, -1)
+    host = program.step[program.cpu].tolist()  # rows are in order of time
+    assert host[0] == 0
+    assert 1 in host
 
 
 def test_reference_captures_replay_exactly(traces_reference):

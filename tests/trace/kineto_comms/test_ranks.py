@@ -285,3 +285,21 @@ def test_dlrm_members_end_within_microseconds_on_one_clock(traces_reference):
     assert (waits.min(axis=0) <= 1_000_000).all()
     assert 7_500_000_000 < waits.max() < 7_700_000_000
     assert all((own.bytes > 0).all() for own in found.ranks)
+
+
+def lone(kernels):
+    """A capture of rank 0 of two with so many all-reduces; its peer's file is missing."""
+    told = {"Collective name": "allreduce", "In msg nelems": 8, "dtype": "Float", "Group size": 2,
+            "Process Group Name": "0", "Process Group Ranks": "[0, 1]", "device": 0, "stream": 7}  # fmt: skip
+    events = [
+        {"ph": "X", "cat": "kernel", "name": "ncclDevKernel_AllReduce", "tid": 7, "ts": 10 * k, "dur": 5, "args": told}
+        for k in range(kernels)
+    ]
+    document = {"distributedInfo": {"rank": 0, "world_size": 2}, "traceEvents": events}
+    return read_capture(json.dumps(document).encode(), "rank 0")
+
+
+@pytest.mark.parametrize(("kernels", "says"), [(1, "1 collective (1 communicator) are not there: replayed, it keeps its"),
+                                               (2, "2 collectives (1 communicator) are not there: replayed, they keep their")])
+def test_defects_of_one_and_of_several_are_told_in_grammar(kernels, says):
+    assert any(says in defect.line() for defect in match([lone(kernels)]).defects)
