@@ -40,6 +40,7 @@ def _run(spec: Mapping[str, Any]) -> list[str]:
 
 
 def _train(spec: Mapping[str, Any]) -> list[str]:
+    # NOTE: here, so that the summary of a replay need not load all of training
     from distsim.training import TrainSpec
     from distsim.workload.training.plan import Plan
 

@@ -98,6 +98,13 @@ class Result:
     def __repr__(self) -> str:
         return f"Result(makespan={self.makespan} ps, ranks={self.ranks}, topology={self.topology.spec!r})"
 
+    @property
+    def stand_for(self) -> NDArray[np.int64]:
+        """Of every rank, the ranks that its spans stand for: 0 where another stands for it."""
+        if self.representative is None:
+            return np.ones(self.ranks, np.int64)
+        return np.bincount(self.representative, minlength=self.ranks).astype(np.int64)
+
     def spans(self) -> SpanTable:
         """The span table; built on first use."""
         found = self.__dict__.get("_spans")

@@ -153,9 +153,16 @@ class Scenario:
         made = {name: getattr(self.spec, name) for name in type(self.spec).model_fields} | dict(fields)
         other = Scenario(_checked(type(self.spec), made), self.profile)
         read = self.__dict__.get("trace")
-        if read is not None and "communication" not in fields:
+        if read is not None and other._reading == self._reading:
             other.__dict__["trace"] = read  # the same trace: not read again
         return other
+
+    @property
+    def _reading(self) -> tuple[object, ...]:
+        """All that decides how a replay's trace is read."""
+        spec = self.spec
+        assert isinstance(spec, RunSpec)
+        return spec.trace, spec.groups, spec.strict, spec.repair, spec.ranks, fixed_hosts(spec.topo), self.recorded
 
 
 def scenario_of(spec: Mapping[str, Any]) -> Scenario:

@@ -42,9 +42,7 @@ def traffic(result: Result, split: Breakdown) -> tuple[Traffic, ...]:
     by_name: dict[tuple[str, str], list[CollectiveRow]] = {}
     for row in result.collectives:
         by_name.setdefault((row.operation, row.label), []).append(row)
-    stand_for = np.ones(result.ranks, np.int64)  # ranks that each rank stands for
-    if result.representative is not None:
-        stand_for = np.bincount(result.representative, minlength=result.ranks)
+    stand_for = result.stand_for
     found: list[tuple[int, Traffic]] = []
     ranks: tuple[int, ...]
     for kind, group in keys:

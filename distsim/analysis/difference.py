@@ -151,10 +151,7 @@ def _by_name(result: Result) -> dict[str, tuple[float, float]]:
     if "compute" not in spans.kinds:
         return {}
     rows = np.flatnonzero(spans.kind == spans.kinds.index("compute"))
-    stand_for = np.ones(result.ranks, np.int64)
-    if result.representative is not None:
-        stand_for = np.bincount(result.representative, minlength=result.ranks)
-    weight = stand_for[spans.rank[rows]]
+    weight = result.stand_for[spans.rank[rows]]
     name = spans.name[rows] + 1
     size = len(spans.names) + 1
     time = np.bincount(name, (spans.end[rows] - spans.start[rows]) * weight, size) / max(result.ranks, 1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsim.analysis.intervals import Ints
-from distsim.analysis.underway import is_kind
+from distsim.analysis.underway import on_gpu
 from distsim.result import Result
 
 
@@ -42,7 +44,7 @@ def step_lengths(result: Result) -> tuple[Ints, NDArray[np.bool_]]:
     lengths, present = np.zeros((result.ranks, steps), np.int64), np.zeros((result.ranks, steps), dtype=bool)
     if spans.step is None or not steps:
         return lengths, present
-    rows = np.flatnonzero((spans.step >= 0) & ~is_kind(spans, "host", "delay", "none"))
+    rows = np.flatnonzero((spans.step >= 0) & on_gpu(spans))
     if len(rows):
         key = spans.rank[rows].astype(np.int64) * steps + spans.step[rows]
         order = np.argsort(key, kind="stable")
@@ -51,3 +53,8 @@ def step_lengths(result: Result) -> tuple[Ints, NDArray[np.bool_]]:
         end = np.maximum.reduceat(spans.end[rows][order], first)
         lengths.ravel()[unique], present.ravel()[unique] = end - begin, True
     return lengths, present
+
+
+def median_ps(found: Sequence[Step]) -> int:
+    """Length of the middle one of these iterations; of two in the middle, their mean, rounded down."""
+    return int(median(step.span_ps for step in found))

@@ -43,6 +43,11 @@ def communicates(spans: SpanTable) -> NDArray[np.bool_]:
     return ~is_kind(spans, *LOCAL)
 
 
+def on_gpu(spans: SpanTable) -> NDArray[np.bool_]:
+    """Which rows are work on a GPU: kernels, copies and communication, but no host work and no latencies."""
+    return ~is_kind(spans, "host", "delay", "none")
+
+
 def under_way(result: Result) -> UnderWay:
     """Finds the collective of every member and the send of every receive.
 

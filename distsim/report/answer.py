@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 from distsim.analysis.breakdown import PARTS
-from distsim.analysis.steps import steps
+from distsim.analysis.steps import median_ps, steps
 from distsim.analysis.summary import Summary
 from distsim.result import Result
 from distsim.units import format_time
@@ -46,7 +45,7 @@ def _length(result: Result) -> str:
 def iterations(result: Result) -> str:
     """``5 steps of 341.2 ms (median)``, ``step 18.47 ms`` of a captured trace; empty where a trace tells no iterations."""
     found = steps(result)
-    each = format_time(int(median(step.span_ps for step in found))) if found else ""
+    each = format_time(median_ps(found)) if found else ""
     return f"{len(found)} steps of {each} (median)" if len(found) > 1 else f"step {each}" if found else ""
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from distsim.api import simulate
 from distsim.cli.main import main
+from distsim.scenario import scenario_of
 from distsim.trace.graph import NodeType
 from distsim.trace.read import read_trace
 
@@ -64,6 +65,18 @@ def test_a_workload_runs_as_it_is_on_a_topology_as_it_is(files, capsys, network)
     assert told["makespan_ns"] / 1e9 == pytest.approx(6e-3 + tensor + data + 2 * 500e-9, rel=1e-6)
     assert told["warnings"] == []
     assert told["spec"]["topo"] == topo
+
+
+def test_another_topology_of_a_scenario_gives_another_number_of_ranks(files, tmp_path):
+    """The trace is read again where a knob changes how: its ranks are those of the topology's hosts."""
+    workload, topo = files("MICRO", "x -1 1 NONE 0 1 NONE 0 1 ALLREDUCE 800000 1")
+    small = "3 2 1 0 2 A100\n2\n0 2 2400Gbps 0.000025ms 0\n1 2 2400Gbps 0.000025ms 0\n"
+    (tmp_path / "small").write_text(small)
+    scenario = scenario_of(simulate(workload, topo).spec)
+    assert scenario.trace.ranks == 8
+    changed = scenario.changed({"topo": f"simai:{tmp_path / 'small'}"})
+    assert changed.run().ranks == changed.trace.ranks == 2
+    assert scenario.changed({"network": "analytic"}).trace is scenario.trace
 
 
 def test_weight_gradients_overlap_with_the_rest_of_the_backward_pass(files, capsys):

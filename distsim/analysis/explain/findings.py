@@ -104,7 +104,7 @@ def explain(
     limits: tuple[Bound, ...] = ()
     try:
         network = activities(result, moving, told)
-        free = slack(result, moving, network, top)
+        free = slack(result, network, top)
         limits = bounds(result, moving, network, ranks, left_of(spans.names, source), slower)
     except DistsimError as error:
         notes.append(f"no slack and no bounds: {error}")

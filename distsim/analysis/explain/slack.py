@@ -8,7 +8,6 @@ import numpy as np
 
 from distsim.analysis.activity import Activities
 from distsim.analysis.intervals import Ints, sums
-from distsim.analysis.underway import UnderWay
 from distsim.result import Result
 
 #: upper bounds of the histogram, as fractions of the step
@@ -51,7 +50,7 @@ class Slack:
     exact: bool  #: all dependencies were known; else these are upper bounds
 
 
-def slack(result: Result, moving: UnderWay, network: Activities, top: int = 12) -> Slack:
+def slack(result: Result, network: Activities, top: int = 12) -> Slack:
     """Backward pass. ``top``: chains at most."""
     spans, tails = result.spans(), network.tails()
     free = result.makespan - tails - network.end

@@ -8,7 +8,7 @@ import numpy as np
 
 from distsim.analysis.explain.starts import late_rows
 from distsim.analysis.intervals import Ints
-from distsim.analysis.underway import UnderWay, is_kind
+from distsim.analysis.underway import UnderWay, on_gpu
 from distsim.errors import ConfigError, UnknownNameError
 from distsim.result import Result
 
@@ -18,9 +18,8 @@ _KEPT = ("rank", "node", "kind", "stream", "group", "name", "bytes", "step")  #:
 def step_of(result: Result, moving: UnderWay, name: str) -> tuple[Result, UnderWay, Ints]:
     """The tasks of a step, from the start of its first kernel to the end of its last; times count from there.
 
-    What the host did before its first kernel is cut off; the late start of a rank is not.
-    Links keep the use of the whole run. The third answer is the new
-    number of every row of the whole run, -1 for those left out.
+    What the host did before its first kernel is cut off; the late start of a rank is not. Links keep the use of the whole
+    run. The third answer is the new number of every row of the whole run, -1 for those left out.
 
     Raises: ConfigError where the trace tells no steps, UnknownNameError for a step that is not there.
     """
@@ -33,7 +32,7 @@ def step_of(result: Result, moving: UnderWay, name: str) -> tuple[Result, UnderW
             raise UnknownNameError("step", name, spans.steps, where="--step")
         name = near[0]
     mine = np.flatnonzero(spans.step == spans.steps.index(name))
-    kernels = mine[~is_kind(spans, "host", "delay", "none")[mine]]
+    kernels = mine[on_gpu(spans)[mine]]
     if not len(kernels):
         raise ConfigError(f"step {name} has no work on a GPU", where="--step", expected=f"one of {', '.join(spans.steps)}")
     begin, end = int(spans.start[kernels].min()), int(spans.end[kernels].max())

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 
 from distsim.analysis.activity import once_moving
-from distsim.analysis.steps import steps
+from distsim.analysis.steps import median_ps, steps
 from distsim.analysis.underway import is_kind, under_way
 from distsim.analysis.whatif.estimate import Estimate, Recorded
 from distsim.result import Result
@@ -54,7 +53,7 @@ def outcome(recorded: Recorded, estimate: Estimate, after: Result | None) -> Out
 def _steps(result: Result) -> tuple[int, int | None]:
     """(iterations, median ps of one)."""
     found = steps(result)
-    return len(found), int(median(one.span_ps for one in found)) if found else None
+    return len(found), median_ps(found) if found else None
 
 
 def _why(recorded: Recorded, estimate: Estimate, after: Result) -> list[str]:

@@ -9,7 +9,7 @@ from distsim.analysis.explain.step import step_of
 from distsim.analysis.intervals import Ints
 from distsim.analysis.steps import steps
 from distsim.analysis.summary import Summary
-from distsim.analysis.underway import communicates, is_kind
+from distsim.analysis.underway import communicates, on_gpu
 from distsim.report.html.markup import paragraph, table
 from distsim.report.html.section import Section
 from distsim.result import Result
@@ -40,7 +40,7 @@ def _iterations(result: Result, summary: Summary) -> str:
     if not found or spans.step is None:
         return ""
     several = result.ranks > 1
-    work = ~is_kind(spans, "host", "delay", "none")
+    work = on_gpu(spans)
     cells, keys, links = [], [], []
     for one in found[:_STEPS]:
         mine = work & (spans.step == spans.steps.index(one.name))

@@ -10,7 +10,7 @@ from distsim.command import command_of
 from distsim.report.answer import answer
 from distsim.report.html.markup import chart, escape, pairs, paragraph, table
 from distsim.report.html.section import Figure, Page, Section
-from distsim.report.html.sides import change, changed, names
+from distsim.report.html.sides import LETTERS, change, changed, names
 from distsim.report.html.timelines import section as timelines
 from distsim.report.reopen import reopen
 from distsim.result import Result
@@ -38,7 +38,7 @@ def page(first: str, second: str, title: str = "") -> Page:
         _difference(found, called), changed(runs[0][0].spec, runs[1][0].spec, called), _communication(found, called),
         _compute(found, called), _links(found, called), timelines(runs, called), _answers(runs, called),
     ]  # fmt: skip
-    warnings = [f"{letter}: {text}" for letter, (result, _) in zip("AB", runs, strict=True) for text in result.warnings]
+    warnings = [f"{letter}: {text}" for letter, (result, _) in zip(LETTERS, runs, strict=True) for text in result.warnings]
     return Page(
         title or " against ".join(one[3:] for one in called), said(found, called),
         tuple(one for one in sections if one is not None), _figures(runs, found), tuple(warnings),

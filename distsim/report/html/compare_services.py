@@ -9,7 +9,7 @@ from distsim.report.html.lines import Chart, data, distribution, grid
 from distsim.report.html.markup import table
 from distsim.report.html.section import Figure, Page, Section
 from distsim.report.html.serving import averaged, batches, marks, seconds, series, window
-from distsim.report.html.sides import HUES, change, changed, names, rows_of
+from distsim.report.html.sides import HUES, LETTERS, change, changed, names, rows_of
 from distsim.report.serving import LATENCIES
 from distsim.report.serving_folder import SavedService, load
 from distsim.units import format_time
@@ -35,7 +35,7 @@ def page(first: str, second: str, title: str = "") -> Page:
         _figures_section(summaries, called), _latencies(both, called), _load(both, called),
         changed(summaries[0]["spec"], summaries[1]["spec"], called),
     )  # fmt: skip
-    warnings = tuple(f"{letter}: {text}" for letter, one in zip("AB", summaries, strict=True) for text in one["warnings"])
+    warnings = tuple(f"{letter}: {text}" for letter, one in zip(LETTERS, summaries, strict=True) for text in one["warnings"])
     return Page(title or " against ".join(one[3:] for one in called), _said(summaries), sections, _figures(summaries), warnings)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from distsim.errors import ConfigError
 from distsim.report.html.markup import chart, table
 from distsim.report.html.section import Figure, Page, Section
-from distsim.report.html.sides import change, names
+from distsim.report.html.sides import LETTERS, change, names
 from distsim.report.html.sweep import SavedStudy, load
 
 
@@ -27,7 +27,7 @@ def page(first: str, second: str, title: str = "") -> Page:
     best = [None if study.best is None else study.rows[study.best] for study in both]
     name = common[0]
     if best[0] is None or best[1] is None:
-        answer = f"{' and '.join(letter for letter, row in zip('AB', best, strict=True) if row is None)} gave no result"
+        answer = f"{' and '.join(letter for letter, row in zip(LETTERS, best, strict=True) if row is None)} gave no result"
     else:
         answer = (
             f"best {titled(name)} of B {said(name, best[1][name])} against {said(name, best[0][name])} of A "
@@ -35,7 +35,7 @@ def page(first: str, second: str, title: str = "") -> Page:
         )
     figures = tuple(
         Figure(letter, f"{study.summary['run']:,} points", f"{len(study.front):,} on the front")
-        for letter, study in zip("AB", both, strict=True)
+        for letter, study in zip(LETTERS, both, strict=True)
     )
     sections = (_fronts(both, called, common), _best(both, called))
     return Page(title or " against ".join(one[3:] for one in called), answer, sections, figures)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
 
-from distsim.analysis.steps import steps
+from distsim.analysis.steps import median_ps, steps
 from distsim.analysis.summary import Summary, summarise
 from distsim.report.answer import answer
 from distsim.report.html import breakdown, captured, communication, events, links, path, provenance, timeline, training, why
@@ -76,8 +75,7 @@ def _step(result: Result) -> Figure:
         return Figure("Step", format_time(result.makespan), ranks)
     if len(found) == 1:
         return Figure("Step", format_time(found[0].span_ps), f"{format_time(result.makespan)} with its launches, {ranks}")
-    middle = round(median(one.span_ps for one in found))
-    return Figure("Step", format_time(middle), f"median of {len(found):,} in {format_time(result.makespan)}, {ranks}")
+    return Figure("Step", format_time(median_ps(found)), f"median of {len(found):,} in {format_time(result.makespan)}, {ranks}")
 
 
 def _most_exposed(summary: Summary) -> str:

@@ -11,7 +11,7 @@ from distsim.report.html.markup import paragraph, table
 from distsim.report.html.section import Section
 
 #: letters and colours of the first and the second (hues of the style sheet)
-LETTERS, HUES = ("A", "B"), (1, 2)
+LETTERS, HUES = "AB", (1, 2)
 
 
 def names(first: str, second: str) -> tuple[str, str]:

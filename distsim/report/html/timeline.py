@@ -105,9 +105,7 @@ def _used(column: NDArray[np.int32], names: tuple[str, ...]) -> tuple[list[str],
 
 
 def _ranks(result: Result, shown: Shown) -> list[dict[str, Any]]:
-    stand_for = np.ones(result.ranks, np.int64)
-    if result.representative is not None:
-        stand_for = np.bincount(result.representative, minlength=result.ranks)
+    stand_for = result.stand_for
     return [{"rank": rank, "why": why, "standsFor": int(stand_for[rank])} for rank, why in shown.ranks]
 
 

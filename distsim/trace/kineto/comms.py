@@ -196,11 +196,11 @@ def _columns(capture: Capture, mine: int, rows: Ints, found: Sequence[Facts], so
         if kind in MESSAGES and peer is not None and mine >= 0:
             operation[k] = CollectiveType.BROADCAST  # to the only other member: a message for which both sides must be there
             root[k] = mine if facts["sending"] else peer
-            made = _pair(facts, mine, peer)
+            made = _pair(mine, peer)
         elif facts.get("operation") == "batch":
             operation[k] = CollectiveType.ALL_TO_ALL
             peers = facts["peers"]
-            made = _pair(facts, mine, peers[0]) if len(peers) == 1 and mine >= 0 else Communicator("messages", kind="batch")
+            made = _pair(mine, peers[0]) if len(peers) == 1 and mine >= 0 else Communicator("messages", kind="batch")
         else:
             operation[k] = kind if isinstance(kind, CollectiveType) else _by_name(capture.names[int(table.name[row])])
             made = _communicator(capture, facts if "name" in facts or "ranks" in facts else streams.get(stream, facts),
@@ -222,7 +222,7 @@ def _columns(capture: Capture, mine: int, rows: Ints, found: Sequence[Facts], so
     return Kernels(rows, operation, size, uneven, which, root, guessed, sequence, tuple(listed), dict(Counter(source)))
 
 
-def _pair(facts: Facts, mine: int, peer: int) -> Communicator:
+def _pair(mine: int, peer: int) -> Communicator:
     low, high = sorted((mine, peer))
     return Communicator(f"ranks {low} and {high}", (low, high), 2, "pair")
 

@@ -178,12 +178,10 @@ def _synchronisations(
             found["syncs"] += 1
         elif calls.kind[call] == CallKind.BLOCKING_COPY and "-> Device" not in capture.names[kernels.name[row]]:
             found["contradicted"] += 1
-    return _without_nested(capture, waited, ends.tolist(), found)
+    return _without_nested(capture, waited, found)
 
 
-def _without_nested(
-    capture: Capture, waited: dict[int, list[int]], ends: list[int], found: Counter[str]
-) -> dict[int, list[int]]:
+def _without_nested(capture: Capture, waited: dict[int, list[int]], found: Counter[str]) -> dict[int, list[int]]:
     """Synchronisations during which their thread did nothing else that orders: others (a call within a call) tell no wait."""
     calls = capture.calls
     acts = set(capture.kernels.launch[capture.kernels.launch >= 0].tolist()) | set(waited)

@@ -79,7 +79,7 @@ def test_law_the_network_of_activities_gives_back_the_run(graph):
     assert (network.ends() == network.end).all()
     assert (network.lag == 0).all()
     path = critical_path(result, moving)
-    assert (slack(result, moving, network).end[path.row] == 0).all()
+    assert (slack(result, network).end[path.row] == 0).all()
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -91,7 +91,7 @@ def test_law_a_delay_moves_the_end_by_what_exceeds_the_slack(graph, data):
     if not timed:
         return
     row = data.draw(st.sampled_from(timed))
-    free = slack(result, *network_of(result, graph)).end[row]
+    free = slack(result, network_of(result, graph)[1]).end[row]
     more = data.draw(st.sampled_from([1, max(int(free) // 2, 1), int(free), int(free) + 1, int(free) + 7_000_000]))
     rank = int(spans.rank[row])
     at = int(np.flatnonzero(graph.programs[rank].id == spans.node[row])[0])
@@ -139,7 +139,7 @@ def test_law_without_the_trace_slack_is_an_upper_bound(graph):
     moving, network = network_of(result, graph)
     rough = activities(result, moving, None)
     assert not rough.complete
-    assert (slack(result, moving, rough).end >= slack(result, moving, network).end).all()
+    assert (slack(result, rough).end >= slack(result, network).end).all()
 
 
 @pytest.mark.parametrize(
