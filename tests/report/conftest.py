@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from distsim.cli.main import main
 from distsim.cli.shipped import shipped
 from distsim.report import serving_folder
 from distsim.report.folder import save
+from distsim.report.ui.server import Server
+from distsim.report.ui.shelf import Shelf
 from distsim.serve import ServeSpec, serve
 from distsim.trace.graph import NodeType, TaskGraph
 
@@ -71,3 +74,15 @@ def results_folder(tmp_path_factory):
         study.write_text(STUDY.format(name=name, trace=trace, gbps=gbps))
         assert main(["sweep", str(study), "-o", str(place / name), "--workers", "1", "--quiet"]) == 0
     return place
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    """``distsim ui`` over the module's ``folder``."""
+    made = Server(Shelf(folder))
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.close()

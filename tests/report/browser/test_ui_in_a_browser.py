@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import threading
 
 import pytest
 
 from distsim.report.folder import load
-from distsim.report.ui.server import Server
-from distsim.report.ui.shelf import Shelf
 
 
 @pytest.fixture(scope="module")
-def server(results_folder, tmp_path_factory):
+def folder(results_folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("shelf")
     for name in ("run", "run-chunk", "service-a", "study-a"):
         shutil.copytree(results_folder / name, place / name)
-    made = Server(Shelf(place))
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.close()
+    return place
 
 
 def tick(browser, name):

@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -34,17 +33,6 @@ def folder(results_folder, tmp_path_factory):
     (place / "shelf" / "broken").mkdir()
     (place / "shelf" / "broken" / "summary.json").write_text("{")
     return place / "shelf"
-
-
-@pytest.fixture(scope="module")
-def server(folder):
-    made = Server(Shelf(folder))
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.close()
 
 
 def ask(server, path, method="GET", body=None, **headers):
