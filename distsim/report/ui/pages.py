@@ -15,7 +15,7 @@ from distsim.errors import ConfigError
 from distsim.report.html.markup import escape, paragraph
 from distsim.report.html.page import render
 from distsim.report.html.section import Page, Section
-from distsim.report.ui.shelf import COMPARED, Entry
+from distsim.report.ui.shelf import Entry
 from distsim.scenario import Knob, Scenario, scenario_of
 
 _BACK = ("All results", "/")
@@ -134,7 +134,7 @@ def _results(entries: Sequence[Entry]) -> Section:
             else ""
         )
         tick = f'<input type="checkbox" data-name="{name}" data-kind="{entry.kind}" aria-label="compare {name}">'
-        tick = tick if entry.kind in COMPARED else ""
+        tick = tick if entry.compared else ""
         rows.append(
             f"<tr><td>{tick}</td>"
             f'<td><a href="{escape(_address("/report", of=entry.name))}">{name}</a></td><td>{entry.kind}</td>'

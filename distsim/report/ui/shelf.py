@@ -13,12 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from distsim.errors import ConfigError, UnknownNameError
-from distsim.report import document, serving_document
+from distsim.report.html.kinds import KINDS
 
-#: format of a summary -> what it is called
-KINDS = {document.FORMAT: "run", serving_document.FORMAT: "service", "distsim-sweep": "sweep", "distsim-study": "study"}
-#: kinds of which two have a page side by side
-COMPARED = ("run", "service", "sweep")
 #: folders deeper than this are not looked into
 _DEPTH = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,99}")
@@ -29,10 +25,11 @@ class Entry:
     """A folder of results. name: its path below the shelf's folder, with slashes."""
 
     name: str
-    kind: str  #: run, service, sweep or study
+    kind: str  #: run, service, sweep or study: Kind.word
     answer: str
     about: str  #: what was simulated, in short
     knobs: bool  #: whether it can be run again with other values
+    compared: bool  #: whether two of its kind have a page side by side
 
 
 class Shelf:
@@ -123,7 +120,10 @@ def _read(path: Path, name: str) -> Entry | None:
     except (OSError, ValueError):
         return None
     kind = KINDS.get(str(summary.get("format"))) if isinstance(summary, dict) else None
-    return None if kind is None else Entry(name, kind, _answer(summary, kind), _about(summary, kind), kind == "run")
+    if kind is None:
+        return None
+    word = kind.word
+    return Entry(name, word, _answer(summary, word), _about(summary, word), word == "run", bool(kind.comparison))
 
 
 def _answer(summary: dict[str, Any], kind: str) -> str:
